@@ -1,0 +1,97 @@
+"""Errors that reach a user: a code, an exit status, a message, a hint.
+
+Each error class stands beside the code that raises it; this module holds the
+base, the exit codes (docs/exit-codes.md) and the few errors that several
+layers raise.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process's exit status means."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    LOCKED = 4
+    CONFLICT = 5
+    DAMAGED = 6
+    IO = 7
+    UNSUPPORTED = 8
+    UNKNOWN = 9
+    BUG = 70
+    HANGUP = 129
+    INTERRUPT = 130
+    TERMINATE = 143
+
+
+class ZodbshError(Exception):
+    """Base of every error that is shown to a user without a traceback.
+
+    ``code`` is a stable kebab-case reference, ``exit_code`` the process's exit
+    status, ``hint`` one sentence that says what to do next (may be empty).
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+
+
+class UsageError(ZodbshError):
+    """The command line cannot be understood: a value, a range, a combination."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class DatabaseNotFound(ZodbshError):
+    """The database does not exist, or is a folder."""
+
+    code = "database-not-found"
+    exit_code = ExitCode.NOT_FOUND
+    hint = "Check the path; only `zodbsh init` creates a database."
+
+
+class ObjectNotFound(ZodbshError):
+    """No object with this oid exists at this point in time."""
+
+    code = "object-not-found"
+    exit_code = ExitCode.NOT_FOUND
+
+
+class DamagedDatabase(ZodbshError):
+    """The database's framing is damaged where it has to be sound."""
+
+    code = "database-damaged"
+    exit_code = ExitCode.DAMAGED
+
+
+class StorageIOError(ZodbshError):
+    """The operating system failed a read or a write; nothing changed."""
+
+    code = "io-error"
+    exit_code = ExitCode.IO
+
+
+class Unsupported(ZodbshError):
+    """The storage or the environment cannot do what was asked."""
+
+    code = "unsupported"
+    exit_code = ExitCode.UNSUPPORTED
+
+
+class MissingPackage(Unsupported):
+    """An optional package is not installed; the hint names the command."""
+
+    code = "package-missing"
