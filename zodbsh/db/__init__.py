@@ -1,0 +1,1 @@
+"""Live objects through ZODB: what a DATABASE argument names, and sessions on it."""

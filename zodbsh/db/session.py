@@ -1,0 +1,317 @@
+"""The live session of ``run`` and ``shell``: a connection, and what is dirty on it.
+
+Besides the resolution of a conflict this is the one place where classes that a
+database names are imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType, TracebackType
+from typing import Any, Literal, NamedTuple
+
+import transaction
+from persistent.mapping import PersistentMapping
+from ZODB.POSException import ReadConflictError
+from ZODB.utils import z64
+
+from zodbsh.db.changes import Changes, Dirty, MissingClass, Pending
+from zodbsh.db.dirty import find_dirty
+from zodbsh.db.imports import import_modules, search_first
+from zodbsh.db.live import SessionConnection, SessionDB
+from zodbsh.db.locks import DatabaseLocked
+from zodbsh.db.open import NotWritable, open_storage, translated
+from zodbsh.db.readstorage import SnapshotStorage
+from zodbsh.db.restore import prime
+from zodbsh.db.root import Root
+from zodbsh.db.source import open_source
+from zodbsh.db.spec import Spec, parse_spec
+from zodbsh.db.standins import ClassFinder
+from zodbsh.db.writer import collect
+from zodbsh.errors import Unsupported, UsageError
+from zodbsh.ids import MAX_ID, from_bytes, tid_text, to_bytes
+from zodbsh.source.base import Source
+from zodbsh.times import time_text
+
+Mode = Literal["read-write", "read-only"]
+
+# The transaction extension's key under which a commit names the stage it applied.
+STAGE_KEY = "zodbsh-stage"
+
+
+class Committed(NamedTuple):
+    """A commit's outcome: its tid and how many objects it stored."""
+
+    tid: int
+    objects: int
+
+
+@dataclass(eq=False)
+class Session:
+    """One live connection to a database, and everything a shell shows of it.
+
+    ``mode_reason`` says in a few words why the session is read-only (who holds
+    the lock, ``--read-only``, a time in the past, Python 2's format); it is
+    empty in a read-write session. ``modules`` are the names that ``-m`` gives.
+    ``stage_id`` is the id of the stage this session goes on with, None from the
+    moment its transaction has ended.
+    """
+
+    spec: Spec
+    mode: Mode
+    mode_reason: str
+    at: int | None
+    db: SessionDB
+    connection: SessionConnection
+    modules: dict[str, ModuleType]
+    stage_id: str | None = None
+    _finder: ClassFinder = field(default_factory=ClassFinder)
+    _source: Source | None = None
+    _restore_path: Callable[[], None] = lambda: None
+
+    @classmethod
+    def open(
+        cls,
+        spec: Spec | str,
+        *,
+        read_only: bool = False,
+        at: int | None = None,
+        import_paths: Iterable[str] = (),
+        modules: Iterable[str] = (),
+        no_import: bool = False,
+    ) -> Session:
+        """Open a session: read-write where that is possible and asked for, read-only otherwise.
+
+        ``at`` (a tid) opens the past, read-only. ``import_paths`` go before
+        sys.path until ``close``; the current folder is searched only where one
+        of them names it. With ``no_import`` every class that is not ZODB's own
+        is a stand-in.
+
+        Raises ModuleFailed where a module of ``modules`` fails to import,
+        DatabaseNotFound, DamagedDatabase, StorageIOError, MissingPackage.
+        """
+        spec = parse_spec(spec) if isinstance(spec, str) else spec
+        restore_path = search_first(import_paths)
+        try:
+            imported = import_modules(modules)
+            finder = ClassFinder(no_import=no_import)
+            opened = _open(spec, read_only, at)
+            try:
+                db = SessionDB(opened.storage, finder)
+                connection = db.open()
+                _ensure_root(connection)
+            except BaseException:
+                opened.storage.close()
+                raise
+        except BaseException:
+            restore_path()
+            raise
+        return cls(
+            spec=spec,
+            mode="read-only" if opened.reason else "read-write",
+            mode_reason=opened.reason,
+            at=at,
+            db=db,
+            connection=connection,
+            modules=imported,
+            _finder=finder,
+            _source=opened.source,
+            _restore_path=restore_path,
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether this session can commit (edits in another one can be staged)."""
+        return self.mode == "read-write"
+
+    @property
+    def transaction(self) -> Any:
+        """The transaction manager: ``get``, ``begin``, ``commit``, ``abort``, ``savepoint``."""
+        return transaction.manager
+
+    @property
+    def root(self) -> Root:
+        """The root, by attribute and by item; ``root()`` is the mapping itself."""
+        return Root(self.connection)
+
+    @property
+    def missing(self) -> tuple[MissingClass, ...]:
+        """The classes shown as stand-ins so far, in the order they were met."""
+        return tuple(self._finder.missing.values())
+
+    @property
+    def base_tid(self) -> int:
+        """The transaction this session's view ends at (0 in an empty database)."""
+        start = getattr(self.connection._normal_storage, "_start", None)
+        return from_bytes(start) - 1 if start else from_bytes(self.db.lastTransaction() or z64)
+
+    def namespace(self) -> dict[str, Any]:
+        """The names a script and the shell start with."""
+        names: dict[str, Any] = {"root": self.root, "db": self.db, "connection": self.connection}
+        return names | {"transaction": transaction} | self.modules
+
+    def source(self) -> Source:
+        """Return a source over the database as this session sees it, without what is uncommitted.
+
+        The session keeps it: do not close it, and ask again after a commit.
+        """
+        if self._source is not None and (not self.writable or self._source.last_tid == self.base_tid):
+            return self._source
+        if self._source is not None:
+            self._source.close()
+        self._source = open_source(self.spec, storage=self.db.storage)
+        return self._source
+
+    def load_module(self, name: str) -> ModuleType:
+        """Import a module into the session's names (``.load``); raises ModuleFailed."""
+        imported = import_modules([name])
+        self.modules.update(imported)
+        return sys.modules[name]
+
+    def pending(self) -> Pending:
+        """Return what is uncommitted, as records; nothing of the session changes by it.
+
+        Objects that only become reachable carry provisional oids, the same ones
+        as long as nothing changes. Raises CannotSave where an object cannot be
+        written.
+        """
+        return collect(self.connection, self.base_tid)
+
+    def dirty_count(self) -> int:
+        """Count the objects known to be changed or added: counters only, for the toolbar."""
+        return self.connection.dirty_count()
+
+    def dirty(self) -> Dirty:
+        """Return what a commit would save, and what ZODB would miss.
+
+        Each object's ``path`` is its oid's text here; ``zodbsh.ops.dirty.dirty``
+        gives the same with paths. Serialises every loaded object: for the moment
+        before a commit, not for a toolbar. Raises CannotSave.
+        """
+        return find_dirty(self.connection, self.base_tid)
+
+    def mark_changed(self, oid: int) -> None:
+        """Have a silent mutation saved: mark its object changed."""
+        self._loaded(oid)._p_changed = True
+
+    def revert(self, oid: int) -> None:
+        """Forget an object's changes, marked or silent: its stored state is loaded again.
+
+        Raises UsageError for a new object, which has no stored state.
+        """
+        obj = self._loaded(oid)
+        if oid in {entry.oid for entry in self.pending().entries if entry.new}:
+            raise UsageError("a new object has no stored state to go back to", hint="Remove the reference to it.")
+        obj._p_invalidate()
+
+    def restore(
+        self, changes: Changes, *, stage_id: str = "", on_commit: Callable[[], None] | None = None
+    ) -> Mapping[int, int]:
+        """Make a stage this session's uncommitted changes; return real oids by provisional ones.
+
+        A ``transaction.commit()`` typed by hand then commits it too, each object
+        against the serial it was staged on, names ``stage_id`` in the
+        transaction's extension, and calls ``on_commit`` once it is durable. An
+        abort drops the changes from the session, not from the disk.
+        """
+        numbers = prime(self.connection, changes, writable=self.writable)
+        current = self.transaction.get()
+        if stage_id:
+            self.stage_id = stage_id
+            current.setExtendedInfo(STAGE_KEY, stage_id)
+
+        def ended(committed: bool) -> None:
+            if committed and on_commit is not None:
+                on_commit()
+            if committed or not self.dirty_count():
+                self.stage_id = None
+
+        current.addAfterCommitHook(ended)
+        current.addAfterAbortHook(ended, (False,))
+        return numbers
+
+    def commit(self, *, note: str = "", user: str = "") -> Committed:
+        """Commit the session's transaction.
+
+        Raises Unsupported in a read-only session, Conflict, CannotSave,
+        StorageIOError (nothing changed) and OutcomeUnknown.
+        """
+        if not self.writable:
+            raise Unsupported(
+                f"this session is read-only: {self.mode_reason}",
+                hint="Leave the changes staged and `zodbsh commit` them later.",
+            )
+        objects = len(self.pending().entries)
+        current = self.transaction.get()
+        if note:
+            current.note(note)
+        if user:
+            current.setUser(user)
+        with translated(self.spec.text):
+            current.commit()
+        return Committed(self.base_tid, objects)
+
+    def abort(self) -> None:
+        """Drop what is uncommitted from the session, silent mutations included."""
+        self.transaction.abort()
+        self.connection.cacheMinimize()
+
+    def close(self) -> None:
+        """Drop what is uncommitted and close everything; may be called twice."""
+        if self.connection.opened:
+            self.transaction.abort()
+            self.connection.close()
+            self.db.close()
+        if self._source is not None:
+            self._source.close()
+        self._restore_path()
+
+    def _loaded(self, oid: int) -> Any:
+        obj = self.connection._cache.get(to_bytes(oid)) or self.connection._added.get(to_bytes(oid))
+        if obj is None:
+            raise UsageError(f"object {oid:#x} is not loaded in this session")
+        return obj
+
+
+class _Opened(NamedTuple):
+    storage: Any
+    source: Source | None
+    reason: str
+
+
+def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
+    """Open the storage read-write, or say why not and open a snapshot of it."""
+    reason = "--read-only" if read_only else ""
+    if at is not None:
+        reason = f"as of {time_text(at)} ({tid_text(at)})"
+    if not reason:
+        try:
+            storage = open_storage(spec)
+            if not storage.isReadOnly():
+                return _Opened(storage, None, "")
+            storage.close()
+            reason = "the storage is read-only"
+        except DatabaseLocked as exc:
+            reason = exc.message
+        except NotWritable as exc:
+            reason = exc.message
+    source = open_source(spec)
+    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at), source, reason)
+
+
+def _ensure_root(connection: SessionConnection) -> None:
+    """Give an empty database a root, uncommitted: opening a session writes nothing."""
+    try:
+        connection.get(z64)
+    except (KeyError, ReadConflictError):
+        connection._add(PersistentMapping(), z64)
