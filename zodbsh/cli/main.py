@@ -1,0 +1,104 @@
+"""The program's door: safe streams, signals, ``--version``; everything else is in ``dispatch``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from zodbsh import __version__
+
+_EXIT_SIGNALS = ("SIGHUP", "SIGTERM")
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end; ``finally`` blocks clean up on its way."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and end the process with its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_missing_streams()
+    if arguments == ["--version"]:
+        # Answered before click is imported: scripts ask this often.
+        _end(lambda: print(f"zodbsh {__version__}"))
+    for name in _EXIT_SIGNALS:
+        number = getattr(signal, name)
+        # nohup ignores SIGHUP, and so must whoever it starts.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+    def run() -> int:
+        from zodbsh.cli.context import AppContext
+        from zodbsh.cli.dispatch import dispatch
+
+        return dispatch(arguments, AppContext())
+
+    _end(run)
+
+
+def _end(run: Callable[[], int | None]) -> NoReturn:
+    """Exit with what ``run`` returns; a signal or a closed pipe outside any command is no traceback either."""
+    try:
+        status = int(run() or 0)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except Stopped as stop:
+        status = stop.exit_code
+    except BrokenPipeError:
+        status = 0
+    except OSError as error:
+        print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
+        status = 7
+    _forget_output()
+    sys.exit(status)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # From here on the process only cleans up; a second signal does not cut that short.
+    for name in _EXIT_SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def _open_missing_streams() -> None:
+    """Give closed standard descriptors to the null device, or a database would be opened as one of them."""
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            break
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - stays open
+    # A character that the terminal's encoding lacks is shown as an escape.
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Flush what can be flushed, so that the interpreter's own flush at exit finds nothing to complain about."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(null, stream.fileno())
+            except (OSError, ValueError):
+                pass
+            finally:
+                os.close(null)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From results to text: the one place that escapes and writes."""
