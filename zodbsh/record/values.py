@@ -13,11 +13,13 @@ where its bytes are UTF-8 and ``bytes`` otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Global(NamedTuple):
@@ -52,14 +54,23 @@ class Dict:
     """A dict, as pairs in order; keys are values and need not be hashable.
 
     ``class_`` names a subclass with a dict's content (OrderedDict,
-    defaultdict, Counter); None is a plain dict.
+    defaultdict, Counter); None is a plain dict. Of such a subclass, ``args``
+    are the arguments that are not content (a defaultdict's factory), ``state``
+    its attributes, None mostly.
     """
 
-    __slots__ = ("class_", "pairs")
+    __slots__ = ("args", "class_", "pairs", "state")
 
-    def __init__(self, pairs: list[tuple[Value, Value]] | None = None, class_: Global | None = None) -> None:
+    def __init__(
+        self,
+        pairs: list[tuple[Value, Value]] | None = None,
+        class_: Global | None = None,
+        args: tuple[Value, ...] = (),
+    ) -> None:
         self.pairs: list[tuple[Value, Value]] = [] if pairs is None else pairs
         self.class_ = class_
+        self.args = args
+        self.state: Value = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -122,8 +133,8 @@ class Instance:
 
 
 Value: TypeAlias = (
-    None | bool | int | float | complex | str | bytes | list["Value"] | tuple["Value", ...]
-    | date | time | timedelta | Decimal | UUID | Global | Ref | Dict | Set | Instance
+    bool | int | float | complex | str | bytes | list["Value"] | tuple["Value", ...]
+    | date | time | timedelta | Decimal | UUID | Global | Ref | Dict | Set | Instance | None
 )  # fmt: skip
 
 
