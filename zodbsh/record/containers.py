@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from zodbsh.record.limits import RecordError
 from zodbsh.record.opcodes import MAX_INDEX, read_index
 from zodbsh.record.values import Dict, Instance, Set, Value
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zodbsh.record.machine import Handler, Machine

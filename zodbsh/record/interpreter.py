@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from zodbsh.record import containers, objects, scalars
 from zodbsh.record.limits import RecordError
 from zodbsh.record.opcodes import OPCODES, opcode_name
 from zodbsh.record.walk import deeper_than
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zodbsh.record.values import Value
     from zodbsh.record.machine import Handler, Machine
+    from zodbsh.record.values import Value
 
 
 def run(machine: Machine, start: int) -> tuple[Value, int]:

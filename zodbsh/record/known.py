@@ -31,7 +31,8 @@ UUID_CLASS = Global("uuid", "UUID")
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]{1,9})?|[+-]?Infinity|[+-]?NaN[0-9]*")
 _LATIN1 = ("latin1", "latin-1")
-_UTC_CLASSES = (("pytz", "_UTC"), ("pytz.UTC", ""), ("zope.datetime", "_UTC"), ("dateutil.tz.tz", "tzutc"))
+_UTC_CLASSES = (("pytz", "_UTC"), ("dateutil.tz.tz", "tzutc"), ("dateutil.tz", "tzutc"))
+_MINUTES_CLASSES = (("zope.datetime", "tzinfo"), ("pytz", "_FixedOffset"))
 
 
 def call(func: Global, args: Args, charge: Charge) -> Value:
@@ -104,6 +105,9 @@ def _zone(zone: Value) -> tzinfo | None:
         return None
     if zone.class_ in _UTC_CLASSES and not zone.args:
         return UTC
+    if zone.class_ in _MINUTES_CLASSES and len(zone.args) == 1 and type(zone.args[0]) is int:
+        minutes = zone.args[0]
+        return timezone(timedelta(minutes=minutes)) if abs(minutes) < 24 * 60 else None
     if zone.class_ != Global("datetime", "timezone") or not 1 <= len(zone.args) <= 2:
         return None
     offset, *names = zone.args

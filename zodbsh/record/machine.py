@@ -10,7 +10,7 @@ such entry, the record ends).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from zodbsh.record.limits import Limits, RecordError
 

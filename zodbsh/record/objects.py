@@ -3,12 +3,13 @@
 # ruff: noqa: ARG001 -- handlers stand in a table, so all have one signature.
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zodbsh.record import known
 from zodbsh.record.limits import RecordError
 from zodbsh.record.opcodes import OPCODES, line, opcode_name, read_global
 from zodbsh.record.refs import read_reference, read_text_reference
 from zodbsh.record.values import Dict, Global, Instance, Ref, Value
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zodbsh.record.machine import Handler, Machine

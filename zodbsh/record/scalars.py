@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from zodbsh.record.known import BYTEARRAY
 from zodbsh.record.limits import RecordError
 from zodbsh.record.opcodes import OPCODES, Argument, opcode_name, read_string_line, text_or_bytes
 from zodbsh.record.values import Instance, Value
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zodbsh.record.machine import Handler, Machine

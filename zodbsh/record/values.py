@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import NamedTuple, TypeAlias, TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
 
 if TYPE_CHECKING:

@@ -7,16 +7,14 @@ by identity, and needs time and memory in proportion to the record.
 
 from __future__ import annotations
 
-from collections import Counter
+from typing import TYPE_CHECKING
 
 from zodbsh.record.values import Dict, Global, Instance, Ref, Set, Value
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes, Global))
-_MAX_STEPS = 20_000_000
 
 
 def children(value: Value) -> list[Value] | tuple[Value, ...]:
@@ -120,104 +118,3 @@ def deeper_than(value: Value, limit: int) -> bool:
         if len(ways) > limit:
             return True
     return False
-
-
-def same(left: Value, right: Value) -> bool:
-    """Tell whether two values mean the same.
-
-    Types must agree (1 is not True), NaN equals itself, references agree where
-    target, class and database do (not where they stand), plain dicts and sets
-    without regard to order. Two values that need more than twenty million
-    comparisons count as different.
-    """
-    todo: list[tuple[Value, Value]] = [(left, right)]
-    compared: set[tuple[int, int]] = set()
-    steps = 0
-    while todo:
-        one, other = todo.pop()
-        steps += 1
-        if steps > _MAX_STEPS or type(one) is not type(other):
-            return False
-        if one is other:
-            continue
-        if isinstance(one, Ref) and isinstance(other, Ref):
-            if one[0] != other[0] or one[2:4] != other[2:4]:
-                return False
-            todo.append((one.class_, other.class_))
-        elif type(one) in _SCALARS or not is_container(one):
-            if not _same_scalar(one, other):
-                return False
-        elif (id(one), id(other)) not in compared:
-            compared.add((id(one), id(other)))
-            parts = _parts(one, other)
-            if parts is None:
-                return False
-            todo.extend(parts)
-    return True
-
-
-def _same_scalar(one: Value, other: Value) -> bool:
-    if isinstance(one, float | complex):
-        return repr(one) == repr(other)
-    if one == other:
-        # Aware times are equal where the instant is, whatever their zone; a Decimal where its value is.
-        return str(one) == str(other) if type(one) not in _SCALARS else True
-    return one != one and other != other
-
-
-def _parts(one: Value, other: Value) -> list[tuple[Value, Value]] | None:
-    """Return the pairs that must be the same for two containers of one type to be, None where they differ."""
-    if isinstance(one, Instance) and isinstance(other, Instance):
-        if one.has_state is not other.has_state:
-            return None
-        parts = [(one.class_, other.class_), (one.kwargs, other.kwargs), (one.state, other.state)]
-        for mine, theirs in ((one.args, other.args), (one.items, other.items)):
-            if len(mine) != len(theirs):
-                return None
-            parts.extend(zip(mine, theirs, strict=True))
-        pairs = _pair_parts(one.pairs, other.pairs, ordered=True)
-        return None if pairs is None else parts + pairs
-    if isinstance(one, Dict) and isinstance(other, Dict):
-        if one.class_ != other.class_ or len(one.args) != len(other.args):
-            return None
-        ordered = one.class_ is not None and one.class_.name == "OrderedDict"
-        pairs = _pair_parts(one.pairs, other.pairs, ordered=ordered)
-        if pairs is None:
-            return None
-        return [*pairs, *zip(one.args, other.args, strict=True), (one.state, other.state)]
-    if isinstance(one, Set) and isinstance(other, Set):
-        if one.frozen is not other.frozen or len(one.items) != len(other.items):
-            return None
-        keys, others = [_key(item) for item in one.items], [_key(item) for item in other.items]
-        if None not in keys and None not in others:
-            return [] if Counter(keys) == Counter(others) else None
-    mine, theirs = children(one), children(other)
-    return list(zip(mine, theirs, strict=True)) if len(mine) == len(theirs) else None
-
-
-def _pair_parts(
-    one: list[tuple[Value, Value]], other: list[tuple[Value, Value]], *, ordered: bool
-) -> list[tuple[Value, Value]] | None:
-    if len(one) != len(other):
-        return None
-    if not ordered:
-        mine, theirs = {_key(key): value for key, value in one}, {_key(key): value for key, value in other}
-        if None not in mine and len(mine) == len(one) and mine.keys() == theirs.keys():
-            return [(value, theirs[key]) for key, value in mine.items()]
-        if None not in mine and None not in theirs:
-            return None
-    parts: list[tuple[Value, Value]] = []
-    for (my_key, my_value), (their_key, their_value) in zip(one, other, strict=True):
-        parts += ((my_key, their_key), (my_value, their_value))
-    return parts
-
-
-def _key(value: Value) -> tuple[object, ...] | None:
-    """Return what stands for a scalar or a reference where order does not count; None for anything else."""
-    if isinstance(value, Ref):
-        return (Ref, value.oid, value.database, value.weak)
-    if isinstance(value, float | complex):
-        return (type(value), repr(value))
-    if type(value) in _SCALARS:
-        return (type(value), value)
-    return None if is_container(value) else (type(value), str(value))
