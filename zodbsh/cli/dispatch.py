@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +17,6 @@ from zodbsh.cli.group import group
 from zodbsh.errors import ExitCode, UsageError, ZodbshError
 from zodbsh.render.errors import show_error
 from zodbsh.render.output import Output
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _ERRNO_HINTS = {
     errno.ENOSPC: "Free some space, then try again.",
@@ -60,6 +56,10 @@ def dispatch(arguments: Sequence[str], app: AppContext) -> int:
 def show(error: BaseException, output: Output) -> ExitCode:
     """Write an exception the way a user should see it, and return its exit status."""
     code, exit_code, message, hint = describe(error)
+    # The traceback of the user's own code (ZodbshError has none, its subclasses for user code do).
+    own = getattr(error, "traceback", "")
+    if own and not output.machine:
+        output.say(own.rstrip())
     show_error(code, message, hint, output)
     return exit_code
 
@@ -89,15 +89,14 @@ _BUG_HINT = (
 
 
 def _invoke(arguments: list[str], app: AppContext) -> int:
+    command: click.Command = group
+    name = "zodbsh"
     if app.in_shell and arguments:
         with group.make_context("", [], obj=app, resilient_parsing=True) as outer:
-            name, command, rest = group.resolve_command(outer, arguments)
-        assert command is not None
-        run: Callable[[], click.Context] = lambda: command.make_context(f".{name}", rest, obj=app)  # noqa: E731
-    else:
-        command = group
-        run = lambda: group.make_context("zodbsh", arguments, obj=app)  # noqa: E731
-    with run() as ctx:
+            _, found, arguments = group.resolve_command(outer, arguments)
+        assert found is not None
+        command, name = found, f".{found.name}"
+    with command.make_context(name, arguments, obj=app) as ctx:
         result = command.invoke(ctx)
     return int(result) if isinstance(result, int) else ExitCode.OK
 

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     _open_missing_streams()
     if arguments == ["--version"]:
         # Answered before click is imported: scripts ask this often.
-        _end(lambda: print(f"zodbsh {__version__}"))
+        _end(_write_version)
     for name in _EXIT_SIGNALS:
         number = getattr(signal, name)
         # nohup ignores SIGHUP, and so must whoever it starts.
@@ -44,10 +44,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     _end(run)
 
 
-def _end(run: Callable[[], int | None]) -> NoReturn:
+def _write_version() -> int:
+    sys.stdout.write(f"zodbsh {__version__}\n")
+    return 0
+
+
+def _end(run: Callable[[], int]) -> NoReturn:
     """Exit with what ``run`` returns; a signal or a closed pipe outside any command is no traceback either."""
     try:
-        status = int(run() or 0)
+        status = int(run())
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
@@ -56,7 +61,7 @@ def _end(run: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         status = 0
     except OSError as error:
-        print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
         status = 7
     _forget_output()
     sys.exit(status)

@@ -32,7 +32,12 @@ def command(*, examples: Sequence[str] = (), **settings: Any) -> Callable[[Calla
         settings["epilog"] = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
     context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     context_settings.update(settings.pop("context_settings", {}))
-    return click.command(context_settings=context_settings, **settings)
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        verb = function.__module__.rpartition(".cmd_")[2]
+        return click.command(verb, context_settings=context_settings, **settings)(function)
+
+    return decorate
 
 
 class DatabaseArgument(click.Argument):
@@ -78,7 +83,7 @@ class TargetArgument(click.Argument):
             return []
 
 
-class TimeType(click.ParamType):
+class TimeType(click.ParamType):  # type: ignore[type-arg] - generic in the newest click only
     """TIME: a tid, RFC 3339 or relative, as the tid it names."""
 
     name = "TIME"
@@ -87,10 +92,13 @@ class TimeType(click.ParamType):
         """Return the largest tid that is not after the time."""
         if isinstance(value, int):
             return value
-        return _converted(self, parse_time, value, param, ctx)
+        try:
+            return parse_time(value)
+        except UsageError as error:
+            self.fail(_message(error), param, ctx)
 
 
-class RangeType(click.ParamType):
+class RangeType(click.ParamType):  # type: ignore[type-arg]
     """A range of transactions, ``min..max`` or one tid."""
 
     name = "RANGE"
@@ -99,7 +107,10 @@ class RangeType(click.ParamType):
         """Return the range, both ends included."""
         if isinstance(value, TidRange):
             return value
-        return _converted(self, parse_range, value, param, ctx)
+        try:
+            return parse_range(value)
+        except UsageError as error:
+            self.fail(_message(error), param, ctx)
 
 
 TIME = TimeType()
@@ -193,14 +204,5 @@ def _session(ctx: click.Context) -> Any:
     return None if app is None else app.session
 
 
-def _converted(
-    type_: click.ParamType,
-    parse: Callable[[str], Any],
-    value: str,
-    param: click.Parameter | None,
-    ctx: click.Context | None,
-) -> Any:
-    try:
-        return parse(value)
-    except UsageError as error:
-        type_.fail(f"{error.message}. {error.hint}".rstrip(), param, ctx)
+def _message(error: UsageError) -> str:
+    return f"{error.message}. {error.hint}".rstrip()

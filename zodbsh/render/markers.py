@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from zodbsh.ids import tid_text
+from zodbsh.record.decode import class_text
 from zodbsh.record.values import Dict, Global, Instance, Ref, Set
 from zodbsh.render.jsontext import Marked
 
 if TYPE_CHECKING:
-    from zodbsh.record.values import Value
+    from zodbsh.record.values import Record, Value
 
 # What fits a signed 64-bit integer is a JSON number, as in zodb-json-codec.
 _MAX_NUMBER = 2**63 - 1
@@ -77,7 +78,7 @@ def _reference(ref: Ref) -> object:
     oid = tid_text(ref.oid)
     class_ = ref.class_
     if isinstance(class_, Ref):
-        target: object = [oid, f"0x{class_.oid:02x}"]
+        target: object = [oid, class_text(class_)]
     else:
         target = oid if class_ is None else [oid, class_.dotted]
     marked: dict[str, object] = {"@ref": target}
@@ -134,3 +135,38 @@ def _reduce(
     if pairs:
         inner["pairs"] = _pairs(pairs)
     return {"@reduce": inner}
+
+
+def state_json(record: Record) -> object:
+    """Return a record's state for the encoder; BTrees, buckets and sets by their content.
+
+    ``@kv`` holds a bucket's pairs (of a small tree too), ``@ks`` a set's keys,
+    ``@children`` the inside of a tree as reference, key, reference, ...,
+    ``@first`` and ``@next`` the first and the next bucket.
+    """
+    from zodbsh.record.btrees import BucketState, TreeStateError, read_tree_state, tree_kind
+
+    kind = tree_kind(record.class_)
+    if kind is None or record.state is None:
+        return Marked(record.state)
+    try:
+        state = read_tree_state(kind, record.state)
+    except TreeStateError:
+        return Marked(record.state)
+    if isinstance(state, BucketState):
+        if state.values is None:
+            marked: dict[str, object] = {"@ks": map(Marked, state.keys)}
+        else:
+            marked = {"@kv": _pairs(list(zip(state.keys, state.values, strict=True)))}
+        return marked | ({} if state.next is None else {"@next": Marked(state.next)})
+    inside: list[Value] = [state.children[0]]
+    for key, child in zip(state.keys, state.children[1:], strict=True):
+        inside += [key, child]
+    return {"@children": map(Marked, inside), "@first": Marked(state.first)}
+
+
+def record_json(record: Record) -> object:
+    """Return a whole record for the encoder: class and state, as the codec prints it."""
+    class_ = record.class_
+    names: object = [class_.module, class_.name] if isinstance(class_, Global) else Marked(class_)
+    return {"@cls": names, "@s": state_json(record)}

@@ -82,11 +82,11 @@ class Output(NamedTuple):
     def note(self, text: str) -> None:
         """Say something beside the result; not with ``--quiet``."""
         if not self.quiet:
-            self._say(text)
+            self.say(text)
 
     def warn(self, text: str) -> None:
         """Say what the user must know, even with ``--quiet``."""
-        self._say(f"warning: {text}")
+        self.say(f"warning: {text}")
 
     def progress(self) -> Progress:
         """Return a progress bar on stderr where someone watches, and nothing elsewhere."""
@@ -98,7 +98,8 @@ class Output(NamedTuple):
 
         return Bar(self.err)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Write lines to stderr, through the gate."""
         print(escape_lines(text), file=self.err, flush=True)
 
 

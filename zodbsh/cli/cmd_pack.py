@@ -1,0 +1,66 @@
+"""``zodbsh pack``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from zodbsh.cli import options
+from zodbsh.errors import ExitCode, Unsupported
+from zodbsh.render.output import report
+
+if TYPE_CHECKING:
+    from zodbsh.cli.context import Database
+    from zodbsh.ops.pack import PackResult
+    from zodbsh.render.output import Output
+
+
+@options.command(
+    examples=(
+        "zodbsh pack mydata.fs",
+        "zodbsh pack mydata.fs --days 7 -y",
+        "zodbsh pack mydata.fs --to 2026-05-17T14:30:00Z --dry-run",
+    )
+)
+@options.database_argument
+@click.option("--days", type=click.IntRange(min=0), metavar="N", help="Keep the history of the last N days.")
+@click.option("--to", type=options.TIME, help="Keep the history after this time.")
+@click.option("--no-gc", is_flag=True, help="Only old revisions; keep what the root does not reach.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, by class; write nothing.")
+@options.yes_option
+@options.output_options
+def command(
+    database: Database, days: int | None, to: int | None, no_gc: bool, dry_run: bool, yes: bool, output: Output
+) -> ExitCode:
+    """Remove old revisions and unreachable objects.
+
+    A file is packed under its lock, after a scan of its framing and of the free
+    space; every reference is checked afterwards, and the file as it was before
+    stays beside it as `.old`. Any other storage packs itself.
+
+    Exit status 1 means that references lead nowhere.
+    """
+    from zodbsh.ops import pack
+    from zodbsh.render.pack import PackView
+
+    tid = pack.pack_time(days=days, to=to)
+    result: PackResult
+    if dry_run:
+        with database.source() as source:
+            result = pack.preview(source, tid=tid, collect=not no_gc, progress=output.progress())
+    else:
+        if database.session is not None:
+            raise Unsupported(
+                "a database is not packed from the shell that has it open",
+                hint=f"Leave the shell, then `zodbsh pack {database.text}`; `.pack --dry-run` works here.",
+            )
+        from zodbsh.db.spec import parse_spec
+
+        spec = parse_spec(database.text)
+        if not options.confirm(f"Remove old revisions from {database.text}?", yes=yes, output=output):
+            output.note("nothing was changed")
+            return ExitCode.OK
+        result = pack.pack(spec, tid=tid, collect=not no_gc, progress=output.progress())
+    report(PackView(result), output)
+    return ExitCode.OK if result.clean else ExitCode.FINDINGS

@@ -1,0 +1,191 @@
+"""``init``: the one command that creates a database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from zodbsh.errors import DatabaseNotFound, UsageError
+from zodbsh.publish import AlreadyExists, fsync_folder, publish, scratch_folder, temporary_name, uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Remains of another database under this name: ZODB would read the first, and a pack would destroy the second.
+_REMAINS = (".index", ".old", ".pack", ".stage")
+_SIDECARS = (".lock", ".tmp")
+
+
+class RootEntry(NamedTuple):
+    """One entry of the new root."""
+
+    key: str
+    class_: str
+    oid: int
+
+
+class InitResult(NamedTuple):
+    """A new database: where it is, its last transaction, what its root holds."""
+
+    path: str
+    blobs: str | None
+    tid: int
+    bytes: int
+    root: tuple[RootEntry, ...]
+
+
+def parse_roots(texts: Iterable[str]) -> dict[str, str]:
+    """Read ``NAME=module.Class`` entries; raises UsageError."""
+    roots: dict[str, str] = {}
+    for text in texts:
+        name, equals, dotted = text.partition("=")
+        if not (name and equals and dotted):
+            raise UsageError(f"not a root entry: {text!r}", hint="Write it as NAME=module.Class.")
+        if name in roots:
+            raise UsageError(f"root entry {name!r} is given twice")
+        roots[name] = dotted
+    return roots
+
+
+def init(
+    path: str, *, roots: Mapping[str, str] | None = None, import_paths: Iterable[str] = (), blobs: str | None = None
+) -> InitResult:
+    """Create a FileStorage at ``path`` whose root holds ``module.Class()`` under each name of ``roots``.
+
+    The classes are imported (user code) from ``import_paths`` and the current
+    folder. ZODB writes the file in a scratch folder beside ``path``; zodbsh's
+    own reader verifies it; only then does it get its name. ``blobs`` becomes a
+    folder for blobs in the same way.
+
+    Raises AlreadyExists where the path, a remnant of another database beside
+    it, or the blob folder is there; UsageError; UserCodeFailed; OSError.
+    Whatever it raises (OutcomeUnknown apart), nothing has appeared.
+    """
+    from zodbsh.db.create import create_filestorage, find_factory, with_import_paths
+
+    _check_free(path, blobs)
+    restore = with_import_paths(import_paths)
+    try:
+        factories = {name: find_factory(dotted) for name, dotted in (roots or {}).items()}
+        with scratch_folder(path) as scratch, _blob_folder(blobs) as staged_blobs:
+            draft = os.path.join(scratch, "Data.fs")
+            create_filestorage(draft, factories, blob_dir=staged_blobs, note="zodbsh init")
+            with _published_blobs(staged_blobs, blobs), open(draft, "rb") as content:
+                publish(path, lambda file: _copy(content, file), verify=_verify, exclusive=True)
+    finally:
+        restore()
+    return _result(path, blobs)
+
+
+def _check_free(path: str, blobs: str | None) -> None:
+    folder = os.path.dirname(path) or "."
+    if not os.path.basename(path):
+        raise UsageError(f"{path!r} names no file")
+    if os.path.lexists(path):
+        raise AlreadyExists(f"{path} exists already", hint=AlreadyExists.hint)
+    if not os.path.isdir(folder):
+        raise DatabaseNotFound(f"there is no folder {folder}", hint="Create the folder first.")
+    taken = [path + suffix for suffix in _REMAINS if os.path.lexists(path + suffix)]
+    taken += [path + suffix for suffix in _SIDECARS if _is_strange(path + suffix)]
+    if taken:
+        raise AlreadyExists(
+            f"{', '.join(taken)}: left over from another database of this name",
+            hint="Move it away, or choose another name; it would be taken for the new database's.",
+        )
+    if blobs is not None and os.path.lexists(blobs) and not _is_empty_folder(blobs):
+        raise AlreadyExists(f"{blobs} exists already", hint="Blobs need a new folder, or an empty one.")
+
+
+def _is_strange(path: str) -> bool:
+    """Tell whether something other than a plain file stands where ZODB would write through it."""
+    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path))
+
+
+def _is_empty_folder(path: str) -> bool:
+    if os.path.islink(path) or not os.path.isdir(path):
+        return False
+    with os.scandir(path) as entries:
+        return next(entries, None) is None
+
+
+@contextmanager
+def _blob_folder(blobs: str | None) -> Iterator[str | None]:
+    """Give the scratch folder in which the blobs are written, beside their place."""
+    if blobs is None:
+        yield None
+        return
+    staged = temporary_name(os.path.normpath(blobs))
+    try:
+        os.mkdir(staged, 0o700)
+        yield staged
+    finally:
+        with uninterrupted():
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def _published_blobs(staged: str | None, blobs: str | None) -> Iterator[None]:
+    """Give the blob folder its name for the block, and take it back where the block fails."""
+    if staged is None or blobs is None:
+        yield
+        return
+    was_there = os.path.isdir(blobs)
+    _sync_tree(staged)
+    # An empty folder gives way to a rename, anything else makes it fail.
+    os.rename(staged, blobs)
+    try:
+        fsync_folder(os.path.dirname(os.path.normpath(blobs)))
+        yield
+    except BaseException as exc:
+        from zodbsh.publish import OutcomeUnknown
+
+        if not isinstance(exc, OutcomeUnknown):
+            with uninterrupted():
+                shutil.rmtree(blobs, ignore_errors=True)
+                if was_there:
+                    os.mkdir(blobs)
+        raise
+
+
+def _sync_tree(folder: str) -> None:
+    for where, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(os.path.join(where, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_folder(where)
+
+
+def _copy(content: BinaryIO, file: BinaryIO) -> None:
+    shutil.copyfileobj(content, file)
+
+
+def _verify(path: str) -> None:
+    """Read the new file with our own reader: framing, and the root's record."""
+    result = _result(path, None)
+    assert result.tid
+
+
+def _result(path: str, blobs: str | None) -> InitResult:
+    from zodbsh.ids import ROOT_OID
+    from zodbsh.record.decode import class_text, decode_record
+    from zodbsh.record.shape import mapping_items
+    from zodbsh.record.values import Ref
+    from zodbsh.source.file import FileSource
+
+    source = FileSource(path)
+    try:
+        root = decode_record(source.load(ROOT_OID).data or b"")
+        entries = tuple(
+            RootEntry(str(key), class_text(value.class_), value.oid)
+            for key, value in mapping_items(root)
+            if isinstance(value, Ref)
+        )
+        return InitResult(path, blobs, source.last_tid, os.path.getsize(path), entries)
+    finally:
+        source.close()

@@ -1,0 +1,206 @@
+"""Giving a file its name: whole, verified and on the disk, or not at all.
+
+The content is written under a temporary name in the same folder (created with
+O_EXCL, mode 0600 until published), verified, synced, and only then linked or
+renamed to its name; then the folder is synced. Whatever goes wrong before that,
+a signal included, removes the temporary file and leaves the name as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from zodbsh.errors import ExitCode, ZodbshError
+
+Write = Callable[[BinaryIO], None]
+Verify = Callable[[str], None]
+
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+class AlreadyExists(ZodbshError):
+    """The name that a new file should get is taken."""
+
+    code = "already-exists"
+    exit_code = ExitCode.USAGE
+    hint = "Choose another name; nothing is overwritten."
+
+
+class OutcomeUnknown(ZodbshError):
+    """The file has its name, but the system would not confirm that it reached the disk."""
+
+    code = "outcome-unknown"
+    exit_code = ExitCode.UNKNOWN
+
+
+def publish(
+    path: str, write: Write, *, verify: Verify | None = None, exclusive: bool = False, mode: int = 0o666
+) -> None:
+    """Make ``path`` a file with what ``write`` writes into the open file it is given.
+
+    ``verify`` gets the temporary file's path and raises where the content is
+    not what it should be. With ``exclusive`` the name must be free (a symbolic
+    link, dangling or not, takes it too): AlreadyExists. Without, an existing
+    file is replaced in one step and its mode and owner are kept; a symbolic
+    link's target is replaced, not the link. ``mode`` (less the umask) is for a
+    new file.
+
+    Raises OSError where nothing changed, OutcomeUnknown where the name was
+    given but the folder could not be synced.
+    """
+    with staged(path, exclusive=exclusive, mode=mode) as temporary:
+        with open(temporary, "r+b") as file:
+            write(file)
+        if verify is not None:
+            verify(temporary)
+
+
+@contextmanager
+def staged(path: str, *, exclusive: bool = False, mode: int = 0o666) -> Iterator[str]:
+    """Give the path of an empty temporary file; publish it as ``path`` when the block ends well.
+
+    For writers that want a path rather than an open file; the block leaves one
+    regular file under that path, and removes what else it makes. Everything
+    else is as in ``publish``.
+    """
+    target = path if exclusive else os.path.realpath(path)
+    if exclusive and os.path.lexists(target):
+        raise AlreadyExists(_taken(target))
+    old = _stat(target)
+    temporary = temporary_name(target)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        yield temporary
+        _dress(temporary, old, mode)
+        _sync(temporary)
+        with uninterrupted():
+            _give_name(temporary, target, exclusive=exclusive)
+            _settle(target, path)
+    finally:
+        with uninterrupted(), suppress(OSError):
+            os.unlink(temporary)
+
+
+@contextmanager
+def scratch_folder(path: str) -> Iterator[str]:
+    """Give an empty folder (0700) beside ``path``, on the same file system; it is gone after the block."""
+    folder = temporary_name(path)
+    try:
+        os.mkdir(folder, 0o700)
+        yield folder
+    finally:
+        with uninterrupted():
+            from shutil import rmtree
+
+            rmtree(folder, ignore_errors=True)
+
+
+def fsync_folder(path: str) -> None:
+    """Make the names in a folder survive a power failure; "" is the current one."""
+    descriptor = os.open(path or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_name(path: str) -> str:
+    """Return a name beside ``path`` that nobody has and nobody can foretell."""
+    folder, name = os.path.split(path)
+    # A name may have 255 bytes.
+    kept = f".{name}" if len(os.fsencode(name)) < 200 else ""
+    return os.path.join(folder, f"{kept}.{os.urandom(16).hex()}.new")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold signals back while names change hands; they arrive when the block ends."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def _dress(temporary: str, old: os.stat_result | None, mode: int) -> None:
+    """Give the new file the old one's mode and owner, or a new file's."""
+    if old is None:
+        umask = os.umask(0o077)
+        os.umask(umask)
+        os.chmod(temporary, mode & ~umask)
+        return
+    # The owner comes first: chown clears the set-id bits.
+    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):
+            os.chown(temporary, old.st_uid, old.st_gid)
+    os.chmod(temporary, stat.S_IMODE(old.st_mode))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(temporary: str, target: str, *, exclusive: bool) -> None:
+    if not exclusive:
+        os.replace(temporary, target)
+        return
+    try:
+        # Unlike a rename, a link never takes a name that someone else has taken since.
+        os.link(temporary, target, follow_symlinks=False)
+    except FileExistsError:
+        raise AlreadyExists(_taken(target)) from None
+    except OSError as error:
+        if not _no_links(error):
+            raise
+        _claim_and_rename(temporary, target)
+
+
+def _settle(target: str, path: str) -> None:
+    """Make the new name survive a power failure."""
+    try:
+        fsync_folder(os.path.dirname(target))
+    except OSError as error:
+        raise OutcomeUnknown(
+            f"{path} was written, but its folder could not be synced: {error.strerror}",
+            hint="The file is complete now; whether it would survive a power failure is not known.",
+        ) from error
+
+
+def _no_links(error: OSError) -> bool:
+    """Tell whether the file system knows no hard links (FAT, some network mounts)."""
+    from errno import EMLINK, ENOSYS, ENOTSUP, EPERM
+
+    return error.errno in (EPERM, ENOTSUP, ENOSYS, EMLINK)
+
+
+def _claim_and_rename(temporary: str, target: str) -> None:
+    """Take the name with an empty file of ours, then rename over it: the next best thing to a link."""
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise AlreadyExists(_taken(target)) from None
+    try:
+        os.replace(temporary, target)
+    except OSError:
+        os.unlink(target)
+        raise
+
+
+def _taken(path: str) -> str:
+    return f"{path} exists already"
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
