@@ -1,0 +1,1 @@
+"""The bulk pass over a database, and the figures it yields."""
