@@ -12,6 +12,7 @@ Source: the state forms of ``BTrees/_base.py``.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.errors import ExitCode, ZodbshError
@@ -161,7 +162,7 @@ def _read_bucket(kind: TreeKind, state: Value) -> BucketState:
 def _ascending(items: tuple[Value, ...]) -> bool:
     """Tell whether the items are all numbers or all texts, each larger than the one before."""
     if all(type(item) is int for item in items) or all(type(item) is str for item in items):
-        return all(one < other for one, other in zip(items, items[1:], strict=False))  # type: ignore[operator]
+        return all(one < other for one, other in pairwise(items))  # type: ignore[operator]
     return False
 
 

@@ -24,7 +24,7 @@ from zodbsh.record.values import Dict, Global, Instance, Set, Value
 
 Args: TypeAlias = tuple[Value, ...]
 Charge: TypeAlias = Callable[[int], None]
-"""Accounts for so many items that are copied; raises RecordError for more than a record can honestly ask."""
+"""Accounts for so many items that are copied or shared; raises RecordError for more than a record may ask."""
 
 BYTEARRAY = Global("builtins", "bytearray")
 UUID_CLASS = Global("uuid", "UUID")
@@ -42,6 +42,7 @@ def call(func: Global, args: Args, charge: Charge) -> Value:
         value = known(func, args, charge)
         if value is not None:
             return value
+    charge(len(args))
     return Instance(func, args)
 
 
@@ -181,7 +182,8 @@ def _set(func: Global, args: Args, charge: Charge) -> Value | None:
         return Set(frozen=frozen)
     if len(args) != 1 or type(args[0]) is not list:
         return None
-    return Set(args[0], frozen=frozen)
+    charge(len(args[0]))
+    return Set(list(args[0]), frozen=frozen)
 
 
 def _ordered(func: Global, args: Args, charge: Charge) -> Value | None:
@@ -204,12 +206,14 @@ def _counter(func: Global, args: Args, charge: Charge) -> Value | None:
     content = args[0]
     if len(args) != 1 or not isinstance(content, Dict) or content.class_ is not None:
         return None
-    return Dict(content.pairs, func)
+    charge(len(content))
+    return Dict(list(content.pairs), func)
 
 
 def _defaultdict(func: Global, args: Args, charge: Charge) -> Value | None:
     if len(args) == 2 and isinstance(args[1], Dict) and args[1].class_ is None:
-        return Dict(args[1].pairs, func, args[:1])
+        charge(len(args[1]))
+        return Dict(list(args[1].pairs), func, args[:1])
     return Dict(class_=func, args=args) if len(args) <= 1 else None
 
 
@@ -222,9 +226,11 @@ def _reconstructor(func: Global, args: Args, charge: Charge) -> Value | None:
         return Instance(class_)
     made = Instance(class_)
     if base.name == "dict" and isinstance(content, Dict):
-        made.pairs = content.pairs
+        charge(len(content))
+        made.pairs = list(content.pairs)
     elif base.name == "list" and type(content) is list:
-        made.items = content
+        charge(len(content))
+        made.items = list(content)
     else:
         made.args = (content,)
     return made
@@ -240,7 +246,8 @@ def _newobj(func: Global, args: Args, charge: Charge) -> Value | None:
 def _newobj_ex(func: Global, args: Args, charge: Charge) -> Value | None:
     if len(args) != 3 or type(args[0]) is not Global or type(args[1]) is not tuple or not isinstance(args[2], Dict):
         return None
-    return Instance(args[0], args[1], args[2] if args[2].pairs else None)
+    charge(len(args[1]) + len(args[2]))
+    return Instance(args[0], args[1], Dict(list(args[2].pairs)) if args[2].pairs else None)
 
 
 def _broken(func: Global, args: Args, charge: Charge) -> Value | None:

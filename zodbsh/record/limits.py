@@ -19,7 +19,8 @@ class Limits(NamedTuple):
     of values; ``memo`` the entries of the memo (an index may be any number below
     2**32: entries are sparse); ``depth`` the containers inside one another,
     along the longest way (an edge that closes a cycle does not count);
-    ``digits`` the decimal digits of a number. A text of so many digits is
+    ``digits`` the decimal digits of a number. What objects share or copy of one
+    another's arguments is capped at four times the record's size (and 65,536). A text of so many digits is
     what Python itself still converts.
     """
 

@@ -19,11 +19,26 @@ if TYPE_CHECKING:
 
 Handler: TypeAlias = Callable[["Machine", int], int]
 
+_COPIES = 4
+_FREE_COPIES = 65_536
+
 
 class Machine:
     """One record being decoded; its pickles share the memo, as ZODB's do."""
 
-    __slots__ = ("budget", "containers", "copied", "data", "limits", "marks", "memo", "oids", "references", "stack")
+    __slots__ = (
+        "budget",
+        "containers",
+        "copied",
+        "data",
+        "limits",
+        "marks",
+        "memo",
+        "oids",
+        "position",
+        "references",
+        "stack",
+    )
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         if len(data) > limits.bytes:
@@ -39,16 +54,18 @@ class Machine:
         self.oids: dict[int, tuple[Value, bytes, int | None]] = {}
         self.containers = 0
         self.copied = 0
+        self.position = 0
 
     def charge(self, items: int) -> None:
-        """Account for a copy of ``items`` items or characters.
+        """Account for ``items`` items or characters that an object gets by a copy, or by sharing them.
 
-        What a record spells out once can be copied once; a part that comes
-        again and again through the memo would cost more memory than there is.
+        A record spells out most parts once and uses them once. A part that comes
+        again and again through the memo would cost more memory, or whoever
+        walks the objects more time, than there is.
         """
         self.copied += items
-        if self.copied > len(self.data):
-            raise RecordError(len(self.data), "a part repeated until it is larger than its record")
+        if self.copied > _COPIES * len(self.data) + _FREE_COPIES:
+            raise RecordError(self.position, "a part repeated until it is far larger than its record")
 
     def find_oid(self, value: Value) -> tuple[int, int | None] | None:
         """Return the oid a string stands for and the offset of its 8 bytes; None for what is no oid."""

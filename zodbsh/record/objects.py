@@ -19,7 +19,7 @@ HIGHEST_PROTOCOL = 5
 _CALLABLE = (Global, Instance, Ref)
 
 
-class Stop(Exception):  # noqa: N818 -- it is no error: the pickle is complete.
+class Stop(Exception):
     """STOP was reached."""
 
 
@@ -58,6 +58,8 @@ def _instance(machine: Machine, class_: Value, args: Value, position: int) -> Va
         raise RecordError(position, "an object whose class is no class")
     if type(args) is not tuple:
         raise RecordError(position, "an object whose arguments are no tuple")
+    machine.position = position
+    machine.charge(len(args))
     machine.containers += 1
     return Instance(class_, args)
 
@@ -67,6 +69,7 @@ def _reduce(machine: Machine, position: int) -> int:
     args = stack.pop()
     func = stack[-1]
     if type(func) is Global and type(args) is tuple:
+        machine.position = position
         stack[-1] = known.call(func, args, machine.charge)
         machine.containers += 1
     else:
@@ -87,7 +90,8 @@ def _newobj_ex(machine: Machine, position: int) -> int:
     made = _instance(machine, machine.stack[-1], args, position)
     if not isinstance(kwargs, Dict) or not isinstance(made, Instance):
         raise RecordError(position, "an object whose keyword arguments are no dict")
-    made.kwargs = kwargs if kwargs.pairs else None
+    machine.charge(len(kwargs))
+    made.kwargs = Dict(list(kwargs.pairs)) if kwargs.pairs else None
     machine.stack[-1] = made
     return position + 1
 

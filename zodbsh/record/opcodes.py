@@ -9,6 +9,7 @@ the position of the instruction.
 # ruff: noqa: ARG001, ARG005 -- readers stand in a table, so all have one signature.
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from collections.abc import Callable
@@ -238,7 +239,8 @@ def _string_line(data: bytes, position: int, limits: Limits) -> tuple[Argument, 
 def _text_line(data: bytes, position: int, limits: Limits) -> tuple[Argument, int]:
     raw, end = line(data, position)
     try:
-        return raw.decode("raw-unicode-escape"), end
+        # Not raw.decode(): the first use of that codec's name imports it.
+        return codecs.raw_unicode_escape_decode(raw)[0], end
     except UnicodeDecodeError:
         raise RecordError(position, "a text with a broken escape") from None
 

@@ -12,10 +12,7 @@ reference), ``.__class__``.
 from __future__ import annotations
 
 import keyword
-from datetime import date, time, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
-from uuid import UUID
 
 from zodbsh.ids import oid_text
 from zodbsh.record.btrees import BucketState, TreeStateError, read_tree_state, record_tree
@@ -35,6 +32,7 @@ INTERNAL = ""
 _MAX_KEY = 1_000
 _MAX_PATH = 4_000
 _MAX_NESTING = 8
+_MAX_ITEMS = 1_000
 _PACKAGES = frozenset(("persistent", "Persistence", "ZODB", "BoboPOS", "PersistentMapping"))
 _MAPPINGS = frozenset(("PersistentMapping", "PersistentDict"))
 
@@ -108,7 +106,7 @@ def edges(record: Record) -> Iterator[tuple[str, Ref]]:
                 yield _join(way, step), value
             if is_container(value) and id(value) not in seen:
                 seen.add(id(value))
-                stack.append((_join(way, step), _value_steps(value)))
+                stack.append((_join(way, step), _value_steps(value, seen)))
                 break
         else:
             stack.pop()
@@ -124,26 +122,25 @@ def attribute_step(name: str) -> str:
 def python_key_text(value: Value) -> str:
     """Return a key as Python would write it between brackets.
 
-    A reference is written ``<0x2a>``, a class by its name; what holds other
-    values and is no tuple is ``<...>``, as are tuples within tuples beyond eight.
+    A reference is written ``<0x2a>``, a class by its name. What holds other
+    values and is no tuple is ``<...>``, as is what follows the thousandth item
+    of a tuple (with those inside it) or stands in a ninth tuple.
     """
-    return _key_text(value, _MAX_NESTING)
+    return _key_text(value, _MAX_NESTING, iter(range(_MAX_ITEMS)))
 
 
-def _key_text(value: Value, nesting: int) -> str:
+def _key_text(value: Value, nesting: int, budget: Iterator[int]) -> str:
     if isinstance(value, Ref):
         return f"<{oid_text(value.oid)}>"
     if isinstance(value, Global):
         return value.dotted
     if type(value) is tuple and nesting > 0:
-        # Bounded depth, so that this is no recursion on input.
-        inner = ", ".join(_key_text(item, nesting - 1) for item in value[:_MAX_KEY])
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    if is_container(value):
-        return "<...>"
-    if isinstance(value, date | time | timedelta | Decimal | UUID):
-        return repr(value)
-    return repr(value)
+        # The depth is bounded, and so is the number of items: a part of it may come again many times over.
+        items = [_key_text(item, nesting - 1, budget) for item, _ in zip(value, budget, strict=False)]
+        if len(items) < len(value):
+            items.append("<...>")
+        return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+    return "<...>" if is_container(value) else repr(value)
 
 
 def _name(key: Value) -> str:
@@ -218,7 +215,7 @@ def _tree_steps(tree: TreeState | BucketState) -> Steps:
         yield INTERNAL, tree.first
 
 
-def _value_steps(value: Value) -> Steps:
+def _value_steps(value: Value, seen: set[int]) -> Steps:
     if isinstance(value, Ref):
         if isinstance(value.class_, Ref):
             yield ".__class__", value.class_
@@ -231,10 +228,10 @@ def _value_steps(value: Value) -> Steps:
     elif isinstance(value, Dict):
         yield from _list_steps(".__args__", value.args)
         yield from _pair_steps("", value.pairs)
-        if value.state is not None:
-            yield from _state_steps(value.state)
+        yield from _own_state_steps(value.state, seen)
     elif isinstance(value, Instance):
         yield from _instance_steps(value)
+        yield from _own_state_steps(value.state, seen)
 
 
 def _instance_steps(value: Instance) -> Steps:
@@ -245,8 +242,15 @@ def _instance_steps(value: Instance) -> Steps:
         yield from _pair_steps(".__kwargs__", value.kwargs.pairs)
     yield from _list_steps("", value.items)
     yield from _pair_steps("", value.pairs)
-    if value.has_state:
-        yield from _state_steps(value.state)
+
+
+def _own_state_steps(state: Value, seen: set[int]) -> Steps:
+    # Many objects may share one state, which is gone through once, as any other part.
+    if is_container(state) and id(state) not in seen:
+        seen.add(id(state))
+        yield from _state_steps(state)
+    elif isinstance(state, Ref):
+        yield ".__state__", state
 
 
 def _state_steps(state: Value) -> Steps:
