@@ -5,13 +5,16 @@ Nothing here imports ZODB: ``status`` and ``diff`` of a stage on disk need none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 # An uncommitted new object's oid lies above this: no storage gives such oids
 # (DemoStorage, the wildest, draws below 2**62), so a staged object is never
 # mistaken for a stored one that took the same number meanwhile.
 PROVISIONAL = 1 << 63
+
+
+# The transaction extension's key under which a commit names the stage it applied.
+STAGE_KEY = "zodbsh-stage"
 
 
 class Entry(NamedTuple):
@@ -126,6 +129,3 @@ class MissingClass(NamedTuple):
     @property
     def dotted(self) -> str:
         return f"{self.module}.{self.name}"
-
-
-Renumbering = Mapping[int, int]

@@ -10,19 +10,19 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import transaction
 from persistent.mapping import PersistentMapping
 from ZODB.POSException import ReadConflictError
 from ZODB.utils import z64
 
-from zodbsh.db.changes import Changes, Dirty, MissingClass, Pending
+from zodbsh.db.changes import STAGE_KEY, Changes, Dirty, MissingClass, Pending
 from zodbsh.db.dirty import find_dirty
 from zodbsh.db.imports import import_modules, search_first
 from zodbsh.db.live import SessionConnection, SessionDB
 from zodbsh.db.locks import DatabaseLocked
-from zodbsh.db.open import NotWritable, open_storage, translated
+from zodbsh.db.open import NoPermission, NotWritable, open_storage, translated
 from zodbsh.db.readstorage import SnapshotStorage
 from zodbsh.db.restore import prime
 from zodbsh.db.root import Root
@@ -36,9 +36,6 @@ from zodbsh.source.base import Source
 from zodbsh.times import time_text
 
 Mode = Literal["read-write", "read-only"]
-
-# The transaction extension's key under which a commit names the stage it applied.
-STAGE_KEY = "zodbsh-stage"
 
 
 class Committed(NamedTuple):
@@ -121,7 +118,7 @@ class Session:
             _restore_path=restore_path,
         )
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -256,7 +253,7 @@ class Session:
         if note:
             current.note(note)
         if user:
-            current.setUser(user)
+            current.user = user
         with translated(self.spec.text):
             current.commit()
         return Committed(self.base_tid, objects)
@@ -277,7 +274,10 @@ class Session:
         self._restore_path()
 
     def _loaded(self, oid: int) -> Any:
-        obj = self.connection._cache.get(to_bytes(oid)) or self.connection._added.get(to_bytes(oid))
+        raw = to_bytes(oid)
+        obj = self.connection._cache.get(raw)
+        if obj is None:
+            obj = self.connection._added.get(raw)
         if obj is None:
             raise UsageError(f"object {oid:#x} is not loaded in this session")
         return obj
@@ -301,9 +301,7 @@ def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
                 return _Opened(storage, None, "")
             storage.close()
             reason = "the storage is read-only"
-        except DatabaseLocked as exc:
-            reason = exc.message
-        except NotWritable as exc:
+        except (DatabaseLocked, NotWritable, NoPermission) as exc:
             reason = exc.message
     source = open_source(spec)
     return _Opened(SnapshotStorage(source, MAX_ID if at is None else at), source, reason)

@@ -1,0 +1,205 @@
+"""ZODB's FileStorage with what it leaves to luck taken care of.
+
+The file is never created and never truncated to fit: it must be there and sound
+before ZODB opens it. The saved index is read by our own parser. A failed write
+leaves the file as it was, with nothing half-written waiting in a buffer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from zc.lockfile import LockError, LockFile
+from ZODB.FileStorage import FileStorage
+from ZODB.fsIndex import fsBucket, fsIndex
+from ZODB.utils import z64
+
+from zodbsh.db.locks import locked
+from zodbsh.errors import DatabaseNotFound, StorageIOError, Unsupported
+from zodbsh.filestorage.damage import FramingDamage
+from zodbsh.filestorage.datafile import DataFile
+from zodbsh.filestorage.framing import scan_framing
+from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
+from zodbsh.ids import from_bytes, tid_text
+from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import OutcomeUnknown
+
+# What ZODB opens for writing beside the database, following a symlink to wherever it leads.
+_SIDECARS = (".lock", ".tmp", ".index", ".index.index_tmp")
+
+
+class CommitUnknown(OutcomeUnknown):
+    """The transaction may or may not be durable: the error came while it was being made final."""
+
+    tid: int | None = None
+
+
+class SoundFileStorage(FileStorage):  # type: ignore[misc]
+    """A FileStorage opened for writing: locked, scanned, and only then opened.
+
+    Raises DatabaseLocked, FramingDamage (nothing has been written then),
+    DatabaseNotFound, Unsupported (a sidecar is a symlink), OSError.
+    """
+
+    _file: Any
+    _tfile: Any
+
+    def __init__(self, path: str, *, blob_dir: str | None = None, progress: Progress = SILENT) -> None:
+        refuse_symlinks(path)
+        require_sound(path, progress)
+        self._scanned = _fingerprint(path)
+        self._progress = progress
+        self._second_lock: LockFile | None = None
+        try:
+            super().__init__(path, blob_dir=blob_dir)
+            self._lock_real_file(path)
+        except LockError as exc:
+            self._release()
+            raise locked(path) from exc
+        except BaseException:
+            self._release()
+            raise
+
+    def close(self) -> None:
+        """Save the index, release the locks; may be called twice."""
+        if self._file is not None and not self._file.closed:
+            super().close()
+        self._release()
+
+    def tpc_vote(self, transaction: Any) -> Any:
+        """Write the transaction; where that fails, the file ends where it ended before."""
+        try:
+            return super().tpc_vote(transaction)
+        except OSError as exc:
+            self._drop_unwritten()
+            raise StorageIOError(
+                f"{self._file_name}: cannot write the transaction: {exc.strerror or exc}; nothing changed"
+            ) from exc
+
+    def _finish(self, tid: bytes, user: bytes, description: bytes, extension: bytes) -> None:
+        try:
+            super()._finish(tid, user, description, extension)
+        except Exception as exc:
+            number = from_bytes(tid)
+            unknown = CommitUnknown(
+                f"{self._file_name}: an error while transaction {tid_text(number)} was made final: {exc}",
+                hint=f"`zodbsh show {self._file_name} {tid_text(number)}` tells whether it is there.",
+            )
+            unknown.tid = number
+            raise unknown from exc
+
+    def _clear_temp(self) -> None:
+        try:
+            super()._clear_temp()
+        except OSError:
+            # The buffer of the temporary file still holds what the disk had no room for.
+            name = self._tfile.name
+            _close_unflushed(self._tfile)
+            self._tfile = open(name, "w+b")  # noqa: SIM115 - it stays open as long as the storage
+            self._tfmt._file = self._tfile
+
+    def _newIndexes(self) -> Any:  # noqa: N802 - ZODB's name
+        # ZODB calls this with the lock held and the file not yet opened.
+        if _fingerprint(self._file_name) != self._scanned:
+            require_sound(self._file_name, self._progress)
+        return super()._newIndexes()
+
+    def _restore_index(self) -> Any:
+        return restore_index(self)
+
+    def _lock_real_file(self, path: str) -> None:
+        """Lock under the file's own name too: ZODB locks only the name that it was given."""
+        real = os.path.realpath(path)
+        if real != os.path.abspath(path):
+            refuse_symlinks(real)
+            self._second_lock = LockFile(real + ".lock")
+
+    def _drop_unwritten(self) -> None:
+        """Put the file back to its last whole transaction, and forget what waits in the buffer."""
+        name = self._file.name
+        descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            # ZODB truncates too, but its buffer is flushed first, and that fails again.
+            _close_unflushed(self._file)
+            os.ftruncate(descriptor, self._pos)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._file = open(name, "r+b")  # noqa: SIM115 - it stays open as long as the storage
+        self._files.flush()
+
+    def _release(self) -> None:
+        for name in ("_lock_file", "_second_lock"):
+            lock = self.__dict__.pop(name, None)
+            if lock is not None:
+                lock.close()
+        for name in ("_tfile", "_file"):
+            file = self.__dict__.get(name)
+            if file is not None:
+                _close_unflushed(file)
+
+
+def restore_index(storage: Any) -> Any:
+    """Return index, end and last tid for a FileStorage from its ``.index``, None where it must scan.
+
+    Parsed strictly and checked against the file; never unpickled.
+    """
+    index = read_index(storage.__name__ + ".index")
+    if isinstance(index, IndexDoubt):
+        return None
+    with DataFile(storage._file_name) as file:
+        if check_index(file, index) is not None:
+            return None
+    found = fsIndex()
+    for prefix, bucket in index.buckets.items():
+        found._data[prefix] = fsBucket().fromString(bucket)
+    last = storage._check_sanity(found, index.end) if index.end > len(z64) else None
+    return (found, index.end, last) if last else None
+
+
+@contextmanager
+def safe_indexes() -> Iterator[None]:
+    """Have every FileStorage opened in the block read its index as ours do, whoever opens it."""
+    original = FileStorage._restore_index
+    FileStorage._restore_index = restore_index
+    try:
+        yield
+    finally:
+        FileStorage._restore_index = original
+
+
+def require_sound(path: str, progress: Progress) -> None:
+    """Raise FramingDamage where the file is damaged anywhere."""
+    damages = scan_framing(path, progress)
+    if damages:
+        more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
+        raise FramingDamage(path, damages[0], hint=f"`zodbsh recover {path} NEW.fs` saves what is sound{more}.")
+
+
+def refuse_symlinks(path: str) -> None:
+    """Raise Unsupported where ZODB would write through a symlink beside the database."""
+    for suffix in _SIDECARS:
+        if os.path.islink(path + suffix):
+            raise Unsupported(
+                f"{path + suffix} is a symbolic link; ZODB would write through it",
+                hint="Remove the link.",
+            )
+
+
+def _fingerprint(path: str) -> tuple[int, int, int, int]:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise DatabaseNotFound(f"{path}: no such file") from None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _close_unflushed(file: Any) -> None:
+    """Close a buffered file without writing what waits in its buffer."""
+    with suppress(OSError, ValueError):
+        file.raw.close()
+    with suppress(OSError, ValueError):
+        file.close()

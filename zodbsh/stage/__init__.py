@@ -1,0 +1,1 @@
+"""The stage: a transaction kept on disk, not yet committed."""

@@ -1,0 +1,71 @@
+"""A source with uncommitted changes laid over it: what a commit would make of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zodbsh.db.changes import Changes
+from zodbsh.engine.census import Census
+from zodbsh.ids import MAX_ID
+from zodbsh.progress import SILENT, Progress
+from zodbsh.source.base import Revision, Source, SourceInfo, Transaction
+
+
+class OverlaySource:
+    """A source whose present holds the changes too (implements ``Source``).
+
+    Only a look at the present (``at`` not before the source's last transaction)
+    shows them; their revisions carry the serial that they were made to, 0 for a
+    new object. History, transactions and the census are the source's own.
+    Closing it closes nothing.
+    """
+
+    def __init__(self, source: Source, changes: Changes) -> None:
+        self._source = source
+        self._entries = {entry.oid: entry for entry in changes.entries}
+
+    @property
+    def last_tid(self) -> int:
+        """The source's last transaction."""
+        return self._source.last_tid
+
+    def info(self) -> SourceInfo:
+        """Return what the source is."""
+        return self._source.info()
+
+    def load(self, oid: int, at: int = MAX_ID) -> Revision:
+        """Return the uncommitted revision of ``oid`` where there is one, else the source's."""
+        entry = self._entries.get(oid) if at >= self.last_tid else None
+        if entry is None:
+            return self._source.load(oid, at)
+        return Revision(oid, entry.serial or 0, entry.data)
+
+    def history(self, oid: int, at: int = MAX_ID) -> Iterator[Revision]:
+        """Yield the stored revisions."""
+        return self._source.history(oid, at)
+
+    def transactions(self, first: int = 0, last: int = MAX_ID, *, reverse: bool = False) -> Iterator[Transaction]:
+        """Yield the stored transactions."""
+        return self._source.transactions(first, last, reverse=reverse)
+
+    def records(self, transaction: Transaction) -> Iterator[Revision]:
+        """Yield a stored transaction's revisions."""
+        return self._source.records(transaction)
+
+    def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
+        """Count what is stored."""
+        return self._source.census(at, progress)
+
+    def oids(self, at: int = MAX_ID) -> Iterator[int]:
+        """Yield the stored objects, then the new ones."""
+        yield from self._source.oids(at)
+        if at >= self.last_tid:
+            yield from (entry.oid for entry in self._entries.values() if entry.new)
+
+    def blob_path(self, oid: int, tid: int) -> str | None:
+        """Return the path of an uncommitted blob, else of the stored one."""
+        entry = self._entries.get(oid)
+        return entry.blob if entry is not None and entry.blob is not None else self._source.blob_path(oid, tid)
+
+    def close(self) -> None:
+        """Leave the source to whoever opened it."""
