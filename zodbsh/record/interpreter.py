@@ -35,10 +35,9 @@ def run(machine: Machine, start: int) -> tuple[Value, int]:
     except IndexError:
         if position >= len(data):
             raise RecordError(position, "the record ends before its STOP") from None
-        name = opcode_name(data[position])
-        if position + 1 >= len(data):
-            raise RecordError(position, f"the record ends inside {name}") from None
-        raise RecordError(position, f"{name} finds too little on the stack") from None
+        opcode = OPCODES[data[position]]
+        opcode.read(data, position, machine.limits)  # It says so where the argument is what ends too early.
+        raise RecordError(position, f"{opcode.name} finds too little on the stack") from None
     except KeyError as error:
         raise RecordError(position, f"the memo has no entry {error.args[0]}") from None
     except struct.error:

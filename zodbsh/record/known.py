@@ -51,14 +51,14 @@ def build(instance: Instance) -> Value | None:
     if instance.class_ != UUID_CLASS or instance.args or not isinstance(instance.state, Dict):
         return None
     number, safe = instance.state.get("int"), instance.state.get("is_safe")
-    if type(number) is not int or not 0 <= number < 2**128 or len(instance.state) > 2:
+    if type(number) is not int or not 0 <= number < 2**128:
         return None
-    if safe is None:
-        return UUID(int=number)
-    for member in SafeUUID:
-        if isinstance(safe, Instance) and safe.args == (member.value,):
-            return UUID(int=number, is_safe=member)
-    return None
+    if len(instance.state) != (2 if "is_safe" in instance.state else 1):
+        return None
+    # Python writes the member's value; before 3.8, the member.
+    value = safe.args[0] if isinstance(safe, Instance) and len(safe.args) == 1 else safe
+    member = next((member for member in SafeUUID if type(value) is type(member.value) and value == member.value), None)
+    return None if member is None else UUID(int=number, is_safe=member)
 
 
 def _bytes(value: Value, size: int) -> bytes | None:
