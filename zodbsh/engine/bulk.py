@@ -9,11 +9,10 @@ whole and sound, without saying why: `filestorage.framing` examines that one.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.engine.census import Census, ClassCensus
+from zodbsh.engine.census import DELETED, LENGTH_BITS, Totals, summarize
 from zodbsh.engine.classes import ClassTable
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
@@ -21,15 +20,13 @@ from zodbsh.progress import SILENT, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zodbsh.engine.census import Census
+
 _TRANSACTION = Struct(">QQcHHH")
 _DATA = Struct(">QQQQHQ")
 _NUMBER = Struct(">Q")
 _MAGIC_SIZE = 4
 _CHUNK = 8 << 20
-_DELETED = -1
-# A state is a class number above so many bits of data length.
-_LENGTH_BITS = 44
-_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 
 
 class BulkPass(NamedTuple):
@@ -38,17 +35,12 @@ class BulkPass(NamedTuple):
     ``reached`` tells that nothing stopped it: it met its limit, or a tid above
     ``until``. ``positions`` maps each oid to its newest record. ``pointers``
     holds the oids whose newest record points back or deletes. ``states`` maps
-    each oid to class number and data length in one number, -1 where the object
-    is deleted.
+    each oid to its state as `summarize` takes it.
     """
 
     end: int
     reached: bool
-    first_tid: int | None
-    last_tid: int | None
-    transactions: int
-    records: int
-    data_bytes: int
+    totals: Totals
     positions: dict[int, int]
     pointers: set[int]
     states: dict[int, int]
@@ -56,25 +48,7 @@ class BulkPass(NamedTuple):
 
     def census(self) -> Census:
         """Return the overview's figures."""
-        rows: dict[str, list[int]] = {}
-        for state, count in Counter(self.states.values()).items():
-            if state != _DELETED:
-                row = rows.setdefault(self.classes[state >> _LENGTH_BITS], [0, 0])
-                row[0] += count
-                row[1] += count * (state & _LENGTH_MASK)
-        classes = [ClassCensus(name, objects, size) for name, (objects, size) in rows.items()]
-        classes.sort(key=lambda row: (-row.bytes, row.class_))
-        current = sum(row.bytes for row in classes)
-        return Census(
-            transactions=self.transactions,
-            records=self.records,
-            objects=sum(row.objects for row in classes),
-            first_tid=self.first_tid,
-            last_tid=self.last_tid,
-            current_bytes=current,
-            old_bytes=self.data_bytes - current,
-            classes=tuple(classes),
-        )
+        return summarize(self.totals, self.states.values(), self.classes)
 
 
 def bulk_pass(
@@ -166,7 +140,7 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
                 state = known_get(key)
                 if state is None:
                     number, part = table.number(buffer[offset:data_end])
-                    state = number << _LENGTH_BITS
+                    state = number << LENGTH_BITS
                     if part == len(key):
                         known[key] = state
                 positions[oid] = position
@@ -202,11 +176,8 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
         clean = False
         break
 
-    result = BulkPass(
-        end=start, reached=reached, first_tid=first_tid, last_tid=last_tid if transactions else None,
-        transactions=transactions, records=records, data_bytes=data_bytes,
-        positions=positions, pointers=pointers, states=states, classes=table.names,
-    )  # fmt: skip
+    totals = Totals(transactions, records, data_bytes, first_tid, last_tid if transactions else None)
+    result = BulkPass(start, reached, totals, positions, pointers, states, table.names)
     return result, clean
 
 
@@ -240,11 +211,11 @@ class _Pointers:
                     return None
                 if 42 + length > len(raw):
                     raw = _read(self._fd, back, 42 + length)
-                state = self._table.number(raw[42 : 42 + length])[0] << _LENGTH_BITS | length
+                state = self._table.number(raw[42 : 42 + length])[0] << LENGTH_BITS | length
                 break
             below, (back,) = back, _NUMBER.unpack_from(raw, 42)
         else:
-            state = _DELETED
+            state = DELETED
         self._followed[position] = oid, state
         return state
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# An object's state in one number: its class's number above so many bits of data length.
+LENGTH_BITS = 44
+DELETED = -1
 
 
 class ClassCensus(NamedTuple):
@@ -30,3 +38,36 @@ class Census(NamedTuple):
     current_bytes: int
     old_bytes: int
     classes: tuple[ClassCensus, ...]
+
+
+class Totals(NamedTuple):
+    """What a pass counts on its way: ``data_bytes`` are those of every record that has data of its own."""
+
+    transactions: int = 0
+    records: int = 0
+    data_bytes: int = 0
+    first_tid: int | None = None
+    last_tid: int | None = None
+
+
+def summarize(totals: Totals, states: Iterable[int], classes: Sequence[str]) -> Census:
+    """Return the census of objects with these states (`LENGTH_BITS`, `DELETED`); ``classes`` names class numbers."""
+    rows: dict[str, list[int]] = {}
+    for state, count in Counter(states).items():
+        if state != DELETED:
+            row = rows.setdefault(classes[state >> LENGTH_BITS], [0, 0])
+            row[0] += count
+            row[1] += count * (state & ((1 << LENGTH_BITS) - 1))
+    by_class = [ClassCensus(name, objects, size) for name, (objects, size) in rows.items()]
+    by_class.sort(key=lambda row: (-row.bytes, row.class_))
+    current = sum(row.bytes for row in by_class)
+    return Census(
+        transactions=totals.transactions,
+        records=totals.records,
+        objects=sum(row.objects for row in by_class),
+        first_tid=totals.first_tid,
+        last_tid=totals.last_tid,
+        current_bytes=current,
+        old_bytes=totals.data_bytes - current,
+        classes=tuple(by_class),
+    )

@@ -11,17 +11,14 @@ from zodbsh.filestorage.datafile import read_error
 from zodbsh.filestorage.reader import FileStorageReader, StoredRecord, StoredTransaction
 from zodbsh.ids import MAX_ID, oid_text, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.record.decode import RecordError, class_text, decode_pickle, record_class
 from zodbsh.source.base import Revision, SourceInfo, Transaction
+from zodbsh.source.classes import class_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zodbsh.engine.census import Census
 
-_UNDECODABLE = "(undecodable)"
-# A class part is short; what is longer than this is read again with the whole record.
-_HEAD = 4096
 _LAYOUT_MARKER = ".layout"
 _MARKER_SIZE = 64
 
@@ -124,14 +121,14 @@ class FileSource:
         """Walk the whole file once, for the overview and the newest positions together."""
         for _ in range(2):
             self._bulk = found = self._pass(self._reader.file.limit, MAX_ID, progress)
-            if self._lookup.settle(found.end, found.last_tid or 0, found.positions, found.pointers):
+            if self._lookup.settle(found.end, found.totals.last_tid or 0, found.positions, found.pointers):
                 return
         # A writer finished what the pass saw in flight, twice: the snapshot ends before it all the same.
         raise DamagedDatabase(f"{self.path} changes in ways a database does not", hint="Try again.")
 
     def _pass(self, limit: int, until: int, progress: Progress) -> BulkPass:
         try:
-            return bulk_pass(self._reader.file.fd, limit, _class_of, until=until, progress=progress)
+            return bulk_pass(self._reader.file.fd, limit, class_part, until=until, progress=progress)
         except OSError as exc:
             raise read_error(self.path, exc) from exc
 
@@ -153,17 +150,6 @@ def _transaction(found: StoredTransaction) -> Transaction:
         length=header.length + 8,
         position=found.position,
     )
-
-
-def _class_of(data: bytes) -> tuple[str, int]:
-    """Return a record's class as text and the length of its class part, 0 where that does not decode."""
-    for part in (data[:_HEAD], data):
-        try:
-            return class_text(record_class(part)), decode_pickle(part)[1]
-        except RecordError:
-            if len(part) == len(data):
-                break
-    return _UNDECODABLE, 0
 
 
 def _blob_layout(folder: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import MAX_ID
-from zodbsh.record.decode import RecordError, class_text, decode_record, record_class
+from zodbsh.record.decode import class_text, decode_record
+from zodbsh.source.classes import class_part
 
 if TYPE_CHECKING:
     from zodbsh.record.values import Record
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 _KEPT_RECORDS = 512
 _KEPT_BYTES = 8 << 20
 _KEPT_CLASSES = 100_000
-
-UNDECODABLE = "(undecodable)"
 
 
 class Snapshot:
@@ -60,8 +59,6 @@ class Snapshot:
         if oid in self._records:
             return class_text(self._records[oid][0].class_)
         try:
-            return class_text(record_class(self.load(oid).data or b""))
+            return class_part(self.load(oid).data or b"")[0]
         except ObjectNotFound:
             return None
-        except RecordError:
-            return UNDECODABLE
