@@ -188,13 +188,31 @@ def test_a_reference_of_protocol_0(line, oid):
 @pytest.mark.parametrize(
     "pid",
     [
-        b"N", b"K\x01", b"U\x07" + OID[1:], b"C\x09" + OID + b"x", b")", b"U\x08" + OID + b"\x85", b"]", b"}", b"cm\nC\n",
-        b"(U\x08" + OID + b"K\x01t", b"(U\x08" + OID + b"cm\nC\nNt", b"(cm\nC\nU\x08" + OID + b"t", b"X\x0c\x00\x00\x00" + b"\xc3\xa9" * 6,
-        b"X\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc3\xa9", b"](U\x01xU\x08" + OID + b"\x85e", b"](U\x01wU\x08" + OID + b"e", b"](U\x01w)e",
-        b"](U\x01nU\x08" + OID + b"\x85e", b"](U\x01mU\x05otherU\x08" + OID + b"\x86e", b"](U\x01nK\x05U\x08" + OID + b"\x86e", b"](NNNe",
-        b"(U\x08" + OID + b"(U\x01mNtt", b"](NNe",
+        b"N",
+        b"K\x01",
+        b"U\x07" + OID[1:],
+        b"C\x09" + OID + b"x",
+        b")",
+        b"U\x08" + OID + b"\x85",
+        b"]",
+        b"}",
+        b"cm\nC\n",
+        b"(U\x08" + OID + b"K\x01t",
+        b"(U\x08" + OID + b"cm\nC\nNt",
+        b"(cm\nC\nU\x08" + OID + b"t",
+        b"X\x0c\x00\x00\x00" + b"\xc3\xa9" * 6,
+        b"X\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc3\xa9",
+        b"](U\x01xU\x08" + OID + b"\x85e",
+        b"](U\x01wU\x08" + OID + b"e",
+        b"](U\x01w)e",
+        b"](U\x01nU\x08" + OID + b"\x85e",
+        b"](U\x01mU\x05otherU\x08" + OID + b"\x86e",
+        b"](U\x01nK\x05U\x08" + OID + b"\x86e",
+        b"](NNNe",
+        b"(U\x08" + OID + b"(U\x01mNtt",
+        b"](NNe",
     ],
-)  # fmt: skip
+)
 def test_a_reference_of_any_other_form_is_an_error(pid):
     """The error stands at the BINPERSID."""
     data = b"cm\nC\n." + pid + b"Q."
@@ -233,10 +251,7 @@ def test_an_oid_by_way_of_latin_1_has_no_place_of_its_own():
 
 def test_references_stand_in_the_order_of_the_bytes():
     """The class part's first, one within another's class before it, those that the state drops as well."""
-    data = (
-        b"U\x08AAAAAAAAQ."
-        b"(U\x08BBBBBBBBQ0U\x08CCCCCCCCU\x08DDDDDDDDcm\nMeta\n\x86Q\x86Q."
-    )  # fmt: skip
+    data = b"U\x08AAAAAAAAQ.(U\x08BBBBBBBBQ0U\x08CCCCCCCCU\x08DDDDDDDDcm\nMeta\n\x86Q\x86Q."
     record = decode_record(data)
     assert [reference.oid.to_bytes(8, "big")[:1] for reference in record.references] == [b"A", b"B", b"D", b"C"]
     assert record.references[3].class_ == record.references[2]
@@ -262,34 +277,73 @@ def test_classes_of_classes_end():
     ("data", "expected"),
     [
         # Python 2's str: text where it is UTF-8.
-        (b"U\x03abc.", "abc"), (b"U\x02\xc3\xa9.", "\xe9"), (b"U\x02\xc3\x28.", b"\xc3("), (b"T\x02\x00\x00\x00\xff\xfe.", b"\xff\xfe"),
-        (b"U\x08" + OID + b".", OID.decode()), (b"U\x08" + HIGH + b".", HIGH),
+        (b"U\x03abc.", "abc"),
+        (b"U\x02\xc3\xa9.", "\xe9"),
+        (b"U\x02\xc3\x28.", b"\xc3("),
+        (b"T\x02\x00\x00\x00\xff\xfe.", b"\xff\xfe"),
+        (b"U\x08" + OID + b".", OID.decode()),
+        (b"U\x08" + HIGH + b".", HIGH),
         # Bytes and text.
-        (b"C\x03abc.", b"abc"), (b"B\x01\x00\x00\x00a.", b"a"), (b"\x8e" + b"\x01" + b"\0" * 7 + b"a.", b"a"),
-        (b"\x8d" + b"\x02" + b"\0" * 7 + b"\xc3\xa9.", "\xe9"), (b"X\x03\x00\x00\x00\xed\xa0\x80.", "\ud800"),
+        (b"C\x03abc.", b"abc"),
+        (b"B\x01\x00\x00\x00a.", b"a"),
+        (b"\x8e" + b"\x01" + b"\0" * 7 + b"a.", b"a"),
+        (b"\x8d" + b"\x02" + b"\0" * 7 + b"\xc3\xa9.", "\xe9"),
+        (b"X\x03\x00\x00\x00\xed\xa0\x80.", "\ud800"),
         # Numbers.
-        (b"J\xff\xff\xff\xff.", -1), (b"M\xff\xff.", 65535), (b"K\xff.", 255), (b"\x8a\x00.", 0), (b"\x8a\x02\x00\x80.", -32768),
-        (b"\x8b\x01\x00\x00\x00\x7f.", 127), (b"G?\xf8\x00\x00\x00\x00\x00\x00.", 1.5), (b"\x88.", True), (b"\x89.", False), (b"N.", None),
+        (b"J\xff\xff\xff\xff.", -1),
+        (b"M\xff\xff.", 65535),
+        (b"K\xff.", 255),
+        (b"\x8a\x00.", 0),
+        (b"\x8a\x02\x00\x80.", -32768),
+        (b"\x8b\x01\x00\x00\x00\x7f.", 127),
+        (b"G?\xf8\x00\x00\x00\x00\x00\x00.", 1.5),
+        (b"\x88.", True),
+        (b"\x89.", False),
+        (b"N.", None),
         # Containers.
-        (b").", ()), (b"(t.", ()), (b"N\x85.", (None,)), (b"K\x01K\x02\x86.", (1, 2)), (b"K\x01K\x02K\x03\x87.", (1, 2, 3)),
-        (b"(K\x01K\x02l.", [1, 2]), (b"]K\x01a(K\x02K\x03e.", [1, 2, 3]),
-        (b"}.", pairs()), (b"(K\x01K\x02d.", pairs((1, 2))), (b"}K\x01K\x02s(K\x03K\x04u.", pairs((1, 2), (3, 4))),
-        (b"}]Ns.", pairs(([], None))), (b"\x8f(K\x01K\x02\x90.", ("set", [1, 2])), (b"(K\x01\x91.", ("frozenset", [1])),
+        (b").", ()),
+        (b"(t.", ()),
+        (b"N\x85.", (None,)),
+        (b"K\x01K\x02\x86.", (1, 2)),
+        (b"K\x01K\x02K\x03\x87.", (1, 2, 3)),
+        (b"(K\x01K\x02l.", [1, 2]),
+        (b"]K\x01a(K\x02K\x03e.", [1, 2, 3]),
+        (b"}.", pairs()),
+        (b"(K\x01K\x02d.", pairs((1, 2))),
+        (b"}K\x01K\x02s(K\x03K\x04u.", pairs((1, 2), (3, 4))),
+        (b"}]Ns.", pairs(([], None))),
+        (b"\x8f(K\x01K\x02\x90.", ("set", [1, 2])),
+        (b"(K\x01\x91.", ("frozenset", [1])),
         (b"\x96" + b"\x02" + b"\0" * 7 + b"ab.", instance(Global("builtins", "bytearray"), (b"ab",))),
         # The stack and the memo.
-        (b"K\x01N0.", 1), (b"K\x01(NN1.", 1), (b"K\x01(0.", 1), (b"K\x012\x86.", (1, 1)), (b"Np5\n0g5\n.", None),
-        (b"K\x07r\xff\xff\xff\xff0j\xff\xff\xff\xff.", 7), (b"K\x07p2000000000\n0g2000000000\n.", 7), 
+        (b"K\x01N0.", 1),
+        (b"K\x01(NN1.", 1),
+        (b"K\x01(0.", 1),
+        (b"K\x012\x86.", (1, 1)),
+        (b"Np5\n0g5\n.", None),
+        (b"K\x07r\xff\xff\xff\xff0j\xff\xff\xff\xff.", 7),
+        (b"K\x07p2000000000\n0g2000000000\n.", 7),
         (b"\x80\x05\x95\x02\0\0\0\0\0\0\0N.", None),
         # Classes and objects.
-        (b"cm\nC\n.", C), (b"cm\nC\nN\x85R.", instance(C, (None,))), (b"cm\nC\nNR.", instance(C)), (b"cm\nC\n)\x81.", instance(C)),
-        (b"cm\nC\n)\x81}b.", instance(C, (), pairs())), (b"cm\nC\n)\x81Nb.", instance(C, (), None)),
-        (b"cm\nC\nK\x01\x85}U\x01kK\x02s\x92.", instance(C, (1,), kwargs=pairs(("k", 2)))), (b"cm\nC\n)}\x92.", instance(C)),
-        (b"(cm\nC\nK\x01o.", instance(C, (1,))), (b"(cm\nC\no}U\x01aK\x01sb.", instance(C, (), pairs(("a", 1)))), (b"(K\x01im\nC\n.", instance(C, (1,))),
-        (b"(im\nC\n}b.", instance(C, (), pairs())), (b"cm\nC\n)\x81K\x01a(K\x02e.", instance(C, items=[1, 2])),
-        (b"cm\nC\n)\x81K\x01K\x02s.", instance(C, pairs=[(1, 2)])), (b"cm\nC\n)\x81(K\x01\x90.", instance(C, items=[1])),
-        (b"cm\nC\n)R)R.", instance(instance(C))), (b"U\x08" + OID + b"Q)\x81.", instance(Ref(42, offset=2))),
+        (b"cm\nC\n.", C),
+        (b"cm\nC\nN\x85R.", instance(C, (None,))),
+        (b"cm\nC\nNR.", instance(C)),
+        (b"cm\nC\n)\x81.", instance(C)),
+        (b"cm\nC\n)\x81}b.", instance(C, (), pairs())),
+        (b"cm\nC\n)\x81Nb.", instance(C, (), None)),
+        (b"cm\nC\nK\x01\x85}U\x01kK\x02s\x92.", instance(C, (1,), kwargs=pairs(("k", 2)))),
+        (b"cm\nC\n)}\x92.", instance(C)),
+        (b"(cm\nC\nK\x01o.", instance(C, (1,))),
+        (b"(cm\nC\no}U\x01aK\x01sb.", instance(C, (), pairs(("a", 1)))),
+        (b"(K\x01im\nC\n.", instance(C, (1,))),
+        (b"(im\nC\n}b.", instance(C, (), pairs())),
+        (b"cm\nC\n)\x81K\x01a(K\x02e.", instance(C, items=[1, 2])),
+        (b"cm\nC\n)\x81K\x01K\x02s.", instance(C, pairs=[(1, 2)])),
+        (b"cm\nC\n)\x81(K\x01\x90.", instance(C, items=[1])),
+        (b"cm\nC\n)R)R.", instance(instance(C))),
+        (b"U\x08" + OID + b"Q)\x81.", instance(Ref(42, offset=2))),
     ],
-)  # fmt: skip
+)
 def test_what_instructions_make(data, expected):
     """One value for each instruction's meaning."""
     found = plain(value(data))

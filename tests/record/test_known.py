@@ -1,5 +1,6 @@
 """Types that people know are shown as such; anything that only looks like one stays class and arguments."""
 
+# ruff: noqa: DTZ001 -- a datetime without a zone is what a record holds.
 import pickle
 import uuid
 from collections import Counter, OrderedDict, defaultdict
@@ -101,10 +102,14 @@ def test_what_python_2_wrote(data, expected):
 @pytest.mark.parametrize(
     ("zone", "expected"),
     [
-        (b"cpytz\n_UTC\n)R", UTC), (b"cpytz\nUTC\n", UTC), (b"czope.datetime\ntzinfo\n(J\x88\xff\xff\xfftR", timezone(timedelta(hours=-2))),
-        (b"cpytz\n_FixedOffset\n(K\x3ctR", timezone(timedelta(hours=1))), (b"cdateutil.tz.tz\ntzutc\n)R", UTC), (b"N", None),
+        (b"cpytz\n_UTC\n)R", UTC),
+        (b"cpytz\nUTC\n", UTC),
+        (b"czope.datetime\ntzinfo\n(J\x88\xff\xff\xfftR", timezone(timedelta(hours=-2))),
+        (b"cpytz\n_FixedOffset\n(K\x3ctR", timezone(timedelta(hours=1))),
+        (b"cdateutil.tz.tz\ntzutc\n)R", UTC),
+        (b"N", None),
     ],
-)  # fmt: skip
+)
 def test_zones_that_say_their_offset(zone, expected):
     """They are zones; nobody needs to be asked."""
     found = decode_pickle(b"cdatetime\ndatetime\n(U\n\x07\xda\x03\x01\x0c\x1e\x00\x00\x00\x00" + zone + b"tR.")[0]
@@ -115,10 +120,13 @@ def test_zones_that_say_their_offset(zone, expected):
 @pytest.mark.parametrize(
     "zone",
     [
-        b"cpytz\n_p\n(U\rEurope/ViennaM\x10\x0eK\x00U\x03CETtR", b"czoneinfo\nZoneInfo._unpickle\n(U\rEurope/ViennaK\x01tR",
-        b"cm\nzone\n", b"czope.datetime\ntzinfo\n(J\xff\xff\xff\x7ftR", b"cdatetime\ntimezone\n(cdatetime\ntimedelta\n(K\x01K\x00K\x00tRtR",
+        b"cpytz\n_p\n(U\rEurope/ViennaM\x10\x0eK\x00U\x03CETtR",
+        b"czoneinfo\nZoneInfo._unpickle\n(U\rEurope/ViennaK\x01tR",
+        b"cm\nzone\n",
+        b"czope.datetime\ntzinfo\n(J\xff\xff\xff\x7ftR",
+        b"cdatetime\ntimezone\n(cdatetime\ntimedelta\n(K\x01K\x00K\x00tRtR",
     ],
-)  # fmt: skip
+)
 def test_zones_that_only_code_can_tell(zone):
     """The local time is shown, and the zone as it stands in the record."""
     found = decode_pickle(b"cdatetime\ndatetime\n(U\n\x07\xda\x03\x01\x0c\x1e\x00\x00\x00\x00" + zone + b"tR.")[0]
@@ -129,17 +137,38 @@ def test_zones_that_only_code_can_tell(zone):
 
 
 IMPOSTORS = [
-    b"cdatetime\ndatetime\n(U\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00tR.", b"cdatetime\ndatetime\n(U\x03abctR.",
-    b"cdatetime\ndatetime\n(K\x01K\x02K\x03tR.", b"cdatetime\ndatetime\n)R.", b"cdatetime\ndate\n(U\x04\xff\xff\xff\xfftR.",
-    b"cdatetime\ntime\n(U\x06\x7f\x7f\x7f\x7f\x7f\x7ftR.", b"cdatetime\ntimedelta\n(L999999999999999L\nK\x00K\x00tR.",
-    b"cdatetime\ntimedelta\n(\x88K\x00K\x00tR.", b"cdatetime\ntimedelta\n(K\x01tR.", b"cdecimal\nDecimal\n(U\x01xtR.", b"cdecimal\nDecimal\n(K\x01tR.",
-    b"cdecimal\nDecimal\n(X\x88\x13\x00\x00" + b"1" * 5000 + b"tR.", b"cdecimal\nDecimal\n(U\x0f1E9999999999999tR.",
-    b"c__builtin__\nset\n(K\x01tR.", b"c__builtin__\nset\n(N(NltR.", b"ccollections\nOrderedDict\n((K\x01ltR.", b"ccollections\nOrderedDict\n(}tR.",
-    b"ccollections\nCounter\n(]tR.", b"ccollections\ndefaultdict\n(NNNtR.", b"c_codecs\nencode\n(X\x03\x00\x00\x00\xe2\x82\xacU\x06latin1tR.",
-    b"c_codecs\nencode\n(U\x01aU\x05utf-8tR.", b"c__builtin__\nbytes\n(K\x05tR.", b"c__builtin__\nbytearray\n(K\x05tR.", b"c__builtin__\ncomplex\n(NNtR.",
-    b"c__builtin__\ngetattr\n(U\x01aU\x01btR.", b"ccopy_reg\n_reconstructor\n(NNNtR.", b"ccopy_reg\n__newobj__\n(NtR.", b"ccopy_reg\n__newobj__\n)R.",
-    b"ccopy_reg\n__newobj_ex__\n(NNNtR.", b"cZODB.broken\nrebuild\n(U\x01mtR.", b"cuuid\nUUID\n(U\x03abctR.",
-]  # fmt: skip
+    b"cdatetime\ndatetime\n(U\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00tR.",
+    b"cdatetime\ndatetime\n(U\x03abctR.",
+    b"cdatetime\ndatetime\n(K\x01K\x02K\x03tR.",
+    b"cdatetime\ndatetime\n)R.",
+    b"cdatetime\ndate\n(U\x04\xff\xff\xff\xfftR.",
+    b"cdatetime\ntime\n(U\x06\x7f\x7f\x7f\x7f\x7f\x7ftR.",
+    b"cdatetime\ntimedelta\n(L999999999999999L\nK\x00K\x00tR.",
+    b"cdatetime\ntimedelta\n(\x88K\x00K\x00tR.",
+    b"cdatetime\ntimedelta\n(K\x01tR.",
+    b"cdecimal\nDecimal\n(U\x01xtR.",
+    b"cdecimal\nDecimal\n(K\x01tR.",
+    b"cdecimal\nDecimal\n(X\x88\x13\x00\x00" + b"1" * 5000 + b"tR.",
+    b"cdecimal\nDecimal\n(U\x0f1E9999999999999tR.",
+    b"c__builtin__\nset\n(K\x01tR.",
+    b"c__builtin__\nset\n(N(NltR.",
+    b"ccollections\nOrderedDict\n((K\x01ltR.",
+    b"ccollections\nOrderedDict\n(}tR.",
+    b"ccollections\nCounter\n(]tR.",
+    b"ccollections\ndefaultdict\n(NNNtR.",
+    b"c_codecs\nencode\n(X\x03\x00\x00\x00\xe2\x82\xacU\x06latin1tR.",
+    b"c_codecs\nencode\n(U\x01aU\x05utf-8tR.",
+    b"c__builtin__\nbytes\n(K\x05tR.",
+    b"c__builtin__\nbytearray\n(K\x05tR.",
+    b"c__builtin__\ncomplex\n(NNtR.",
+    b"c__builtin__\ngetattr\n(U\x01aU\x01btR.",
+    b"ccopy_reg\n_reconstructor\n(NNNtR.",
+    b"ccopy_reg\n__newobj__\n(NtR.",
+    b"ccopy_reg\n__newobj__\n)R.",
+    b"ccopy_reg\n__newobj_ex__\n(NNNtR.",
+    b"cZODB.broken\nrebuild\n(U\x01mtR.",
+    b"cuuid\nUUID\n(U\x03abctR.",
+]
 
 
 @pytest.mark.parametrize("data", IMPOSTORS)
