@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "init": Entry("work", "Create a database."),
+    "pack": Entry("space", "Remove old revisions and unreachable objects."),
 }
 
 GROUPS = ("work", "transaction", "look", "space", "references", "health", "safety copies", "move", "pictures")

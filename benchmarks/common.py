@@ -1,0 +1,53 @@
+"""What the benchmarks share: running things in turn, and showing medians and their ratio."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def program(arguments: list[str]) -> Callable[[], None]:
+    """Return a call that runs this Python with ``arguments``, the checkout importable, its output dropped."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+
+    def run() -> None:
+        subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    return run
+
+
+def side_by_side(rounds: int, works: Mapping[str, Callable[[], float | None]]) -> dict[str, float]:
+    """Return each work's median seconds over so many rounds, each round running every work once.
+
+    Taking turns, all meet the same machine, whose pace changes from minute to
+    minute. One round before warms the caches and does not count. A work that
+    returns a number has measured itself.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds + 1):
+        for name, work in works.items():
+            began = time.perf_counter()
+            measured = work()
+            seconds[name].append(time.perf_counter() - began if measured is None else measured)
+    return {name: median(values[1:]) for name, values in seconds.items()}
+
+
+def show(title: str, medians: Mapping[str, float], *, at_most: float | None = None) -> bool:
+    """Print the medians and the first one's ratio to each other one; tell whether all are ``at_most``."""
+    (ours, own), *peers = medians.items()
+    print(title)
+    print(f"  {ours:32} {own * 1000:10.1f} ms")
+    met = True
+    for peer, theirs in peers:
+        ratio = own / theirs
+        verdict = ""
+        if at_most is not None:
+            verdict = f"  (at most {at_most:g} claimed: {'met' if ratio <= at_most else 'NOT MET'})"
+            met = met and ratio <= at_most
+        print(f"  {peer:32} {theirs * 1000:10.1f} ms   ratio {ratio:.2f}{verdict}")
+    return met

@@ -1,0 +1,161 @@
+"""``zodbsh pack`` from the command line: its JSON, its question, its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pexpect
+import pytest
+import ZODB
+from persistent.mapping import PersistentMapping
+
+from zodbsh.errors import ExitCode
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Three transactions; two old revisions of the root."""
+    path = tmp_path / "my.fs"
+    db = ZODB.DB(str(path))
+    for number in range(2):
+        with db.transaction() as connection:
+            connection.root()["n"] = number
+    db.close()
+    return path
+
+
+def zodbsh(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the program, with nobody at its terminal."""
+    words = [str(argument) for argument in arguments]
+    return subprocess.run([sys.executable, "-m", "zodbsh", *words], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+
+
+def test_json_of_a_pack(database: Path) -> None:
+    """The documented shape of a pack's result, values included."""
+    before = database.stat().st_size
+    run = zodbsh("pack", database, "--format", "json")
+    assert (run.returncode, run.stderr) == (0, "")
+    result = json.loads(run.stdout)
+    tid, time_ = result.pop("tid"), result.pop("time")
+    assert (len(tid), time_[-1]) == (16, "Z")
+    assert result == {
+        "dry_run": False,
+        "changed": True,
+        "gc": True,
+        "bytes_before": before,
+        "bytes_after": database.stat().st_size,
+        "transactions_before": 3,
+        "transactions_after": 1,
+        "records_before": 3,
+        "records_after": 1,
+        "objects_before": 1,
+        "objects_after": 1,
+        "objects_removed": 0,
+        "revisions_removed": 2,
+        "blobs_removed": None,
+        "blob_bytes_removed": None,
+        "classes": [],
+        "findings": [],
+        "old": f"{database}.old",
+        "trouble": None,
+    }
+
+
+def test_json_of_a_dry_run(database: Path) -> None:
+    """A dry run adds what goes by class, and leaves the file alone."""
+    content = database.read_bytes()
+    result = json.loads(zodbsh("pack", database, "--dry-run", "--format", "json").stdout)
+    assert (result["dry_run"], result["changed"], result["revisions_removed"], result["old"]) == (True, True, 2, None)
+    (mapping,) = result["classes"]
+    assert mapping == {
+        "class": "persistent.mapping.PersistentMapping",
+        "objects": 0,
+        "revisions": 2,
+        "bytes": mapping["bytes"],
+    }
+    assert database.read_bytes() == content
+    assert not Path(f"{database}.old").exists()
+    csv = zodbsh("pack", database, "--dry-run", "--format", "csv").stdout
+    assert csv.splitlines() == [
+        "class,objects,revisions,bytes",
+        f"persistent.mapping.PersistentMapping,0,2,{mapping['bytes']}",
+    ]
+
+
+def test_text_of_a_pack(database: Path) -> None:
+    """People read the figures before and after, what went, and where the old file is."""
+    run = zodbsh("pack", database)
+    title, empty, *table, blank, removed, old = run.stdout.splitlines()
+    assert title.startswith(f"{database}: packed up to ")
+    assert (empty, blank) == ("", "")
+    assert [line.split()[0] for line in table] == ["before", "size", "transactions", "records", "objects"]
+    assert table[3].split() == ["records", "3", "1"]
+    assert removed.startswith("Removed: 2 revisions, 0 objects, ")
+    assert old == f"The file as it was before: {database}.old"
+    again = zodbsh("pack", database)
+    assert again.stdout.startswith(f"{database}: nothing to remove up to ")
+    assert again.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(("answer", "packed"), [("n", False), ("y", True)])
+def test_a_person_is_asked(database: Path, answer: str, packed: bool) -> None:
+    """At a terminal the answer decides."""
+    before = database.stat().st_size
+    child = pexpect.spawn(sys.executable, ["-m", "zodbsh", "pack", str(database)], timeout=60)
+    child.expect(r"\[y/N\] ")
+    assert database.stat().st_size == before
+    child.sendline(answer)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert (database.stat().st_size < before) is packed
+
+
+def test_dangling_references_after_it_are_exit_1(tmp_path: Path) -> None:
+    """A pack that leaves references to nowhere says so: exit 1, the referrer named, ``.old`` kept."""
+    path = tmp_path / "d.fs"
+    db = ZODB.DB(str(path))
+    with db.transaction() as connection:
+        connection.root()["lost"] = PersistentMapping()
+    db.close()
+    data, one = path.read_bytes(), b"\x08" + (1).to_bytes(8, "big")
+    path.write_bytes(data.replace(one, b"\x08" + (9).to_bytes(8, "big")))
+    Path(f"{path}.index").unlink()
+    refused = zodbsh("pack", path)
+    assert (refused.returncode, refused.stdout) == (ExitCode.DAMAGED, "")
+    assert "0x00 (persistent.mapping.PersistentMapping) refers to 0x09" in refused.stderr
+    run = zodbsh("pack", path, "--no-gc")
+    assert run.returncode == ExitCode.FINDINGS
+    assert "  0x00 (persistent.mapping.PersistentMapping) refers to 0x09: no such object" in run.stdout.splitlines()
+    assert Path(f"{path}.old").exists()
+
+
+def test_an_interrupt_cleans_up(tmp_path: Path) -> None:
+    """SIGINT in the middle of a pack: exit 130, no ``.pack``, the database as it was."""
+    path = tmp_path / "big.fs"
+    db = ZODB.DB(str(path))
+    with db.transaction() as connection:
+        for number in range(15_000):
+            connection.root()[str(number)] = PersistentMapping()
+    with db.transaction() as connection:
+        connection.root()["0"]["x"] = 1
+    db.close()
+    before = path.read_bytes()
+    child = subprocess.Popen([sys.executable, "-m", "zodbsh", "pack", str(path)], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not os.path.exists(f"{path}.pack") and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert path.read_bytes() == before
+    assert not os.path.exists(f"{path}.pack")
