@@ -55,6 +55,8 @@ class SourceInfo(NamedTuple):
     ``format`` is ``FS30``, ``FS21`` or the storage's class name; ``meaning``
     says it in a sentence. ``bytes`` is None where the storage does not tell.
     ``tail`` counts bytes after the last whole transaction (in flight).
+    ``damage`` says where and how the file is damaged, where the source ends
+    before that.
     """
 
     name: str
@@ -62,6 +64,7 @@ class SourceInfo(NamedTuple):
     meaning: str
     bytes: int | None
     tail: int = 0
+    damage: str | None = None
 
 
 class Source(Protocol):
@@ -88,6 +91,9 @@ class Source(Protocol):
 
     def records(self, transaction: Transaction) -> Iterator[Revision]:
         """Yield every revision of one transaction in the order it holds them."""
+
+    def transaction_of(self, revision: Revision) -> Transaction | None:
+        """Return the transaction that wrote a revision, None where the source knows it no more."""
 
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count everything once: the overview's figures."""

@@ -56,7 +56,8 @@ class FileSource:
     def info(self) -> SourceInfo:
         """Return what this source is; ``bytes`` is the file's size, the tail included."""
         reader = self._reader
-        return SourceInfo(self.path, reader.format, reader.meaning, reader.size, self._bounds.tail)
+        damage = None if self._bounds.damage is None else str(self._bounds.damage)
+        return SourceInfo(self.path, reader.format, reader.meaning, reader.size, self._bounds.tail, damage)
 
     def load(self, oid: int, at: int = MAX_ID) -> Revision:
         """Return the revision current at ``at``. Raises ObjectNotFound, FramingDamage."""
@@ -84,6 +85,13 @@ class FileSource:
             for found in self._reader.transactions_back(transaction.tid, transaction.tid):
                 position = found.position
         return map(self._revision, self._reader.records(position)) if position is not None else iter(())
+
+    def transaction_of(self, revision: Revision) -> Transaction | None:
+        """Return the transaction that wrote a revision of this source. Raises FramingDamage."""
+        if revision.position is None:
+            return next(self.transactions(revision.tid, revision.tid, reverse=True), None)
+        record = self._reader.record(revision.position, revision.oid)
+        return _transaction(self._reader.transaction(record.header.transaction))
 
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count everything once. Raises FramingDamage."""

@@ -107,6 +107,10 @@ class StorageSource:
         for found in self._iterate(transaction.tid, transaction.tid):
             yield from self._records(found)
 
+    def transaction_of(self, revision: Revision) -> Transaction | None:
+        """Return the transaction that wrote a revision."""
+        return next(self.transactions(revision.tid, revision.tid), None)
+
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count everything once, by walking every transaction."""
         table = ClassTable(class_part)
