@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "init": Entry("work", "Create a database."),
+    "shell": Entry("work", "Explore and change a database with Python."),
     "pack": Entry("space", "Remove old revisions and unreachable objects."),
 }
 

@@ -1,0 +1,1 @@
+"""The live shell: evaluation, completion, display, dot commands, the prompt."""

@@ -1,0 +1,116 @@
+"""The interactive prompt: reads a cell, runs it, and never loses the session."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.lexers import Lexer, SimpleLexer
+
+from zodbsh.shell.completer import ShellCompleter
+from zodbsh.shell.interpreter import EOF, Leave
+from zodbsh.shell.key_bindings import shell_bindings
+from zodbsh.shell.leave import may_leave, rescue
+from zodbsh.shell.prompt import continuation, prompt_fragments, toolbar_fragments
+from zodbsh.shell.style import shell_style
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.history import History
+
+    from zodbsh.shell.interpreter import Shell
+
+
+def interact(shell: Shell, *, history: History, vi: bool = False) -> int:
+    """Read and run until the user leaves; return the exit status.
+
+    Uncommitted changes are asked about before leaving. Where the program is
+    ended from outside, they are staged.
+    """
+    session = prompt_session(shell, history=history, vi=vi)
+    questions: PromptSession[str] = PromptSession()
+    shell.ask = lambda question, choices: ask(questions, question, choices)
+    with shell.evaluator:
+        try:
+            return _loop(shell, session)
+        except BaseException:
+            rescue(shell)
+            raise
+
+
+def prompt_session(shell: Shell, *, history: History, vi: bool = False) -> PromptSession[str]:
+    """Return the prompt, ready to read; nothing is loaded by drawing it."""
+    color = shell.output.uses_color(shell.output.out)
+    return PromptSession(
+        message=lambda: prompt_fragments(shell),
+        multiline=True,
+        prompt_continuation=lambda width, _line, _wrapped: continuation(width),
+        bottom_toolbar=lambda: toolbar_fragments(shell),
+        lexer=ShellLexer(),
+        completer=ShellCompleter(shell),
+        complete_in_thread=False,
+        # Keys of a BTree come from the database: only when they are asked for.
+        complete_while_typing=False,
+        auto_suggest=AutoSuggestFromHistory(),
+        history=history,
+        key_bindings=shell_bindings(shell.evaluator.is_finished),
+        editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
+        style=shell_style(color=color),
+        include_default_pygments_style=False,
+        enable_open_in_editor=True,
+    )
+
+
+def ask(questions: PromptSession[str], question: str, choices: str) -> str | None:
+    """Ask for one of the letters; anything else is an empty answer, None an interrupted one, EOF the end of input."""
+    try:
+        answer = questions.prompt(question).strip().lower()[:1]
+    except KeyboardInterrupt:
+        return None
+    except EOFError:
+        return EOF
+    return answer if answer in choices else ""
+
+
+def _loop(shell: Shell, session: PromptSession[str]) -> int:
+    while True:
+        status = 0
+        try:
+            text = session.prompt()
+            if text.strip():
+                shell.execute(text.lstrip() if text.lstrip().startswith(".") else text)
+            continue
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            pass
+        except Leave as leave:
+            status = leave.status
+        except Exception as exc:  # noqa: BLE001 - a bug of ours must not cost the user the session
+            shell.commands.show(exc, shell.output)
+            continue
+        if may_leave(shell):
+            return status
+
+
+class ShellLexer(Lexer):
+    """Python's colours, except in dot commands; Pygments is imported with the first key, not for the first prompt."""
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        """Return the function that gives a line's fragments."""
+        plain = not document.text or document.text.lstrip().startswith(".")
+        return (SimpleLexer() if plain else _python_lexer()).lex_document(document)
+
+
+@cache
+def _python_lexer() -> Lexer:
+    from prompt_toolkit.lexers import PygmentsLexer
+    from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
+
+    return PygmentsLexer(PythonLexer)

@@ -1,0 +1,110 @@
+"""The shell without a prompt: code from the command line or from a pipe, statement by statement.
+
+prompt_toolkit is not imported here. The value of each expression is shown, dot
+commands may stand between statements, the first line that fails ends the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.shell.evaluation import Outcome, continues_block, dedented, is_block, remember_source
+from zodbsh.shell.interpreter import Leave
+from zodbsh.shell.stage import is_staged
+from zodbsh.shell.words import is_dot_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from zodbsh.shell.interpreter import Shell
+
+
+def run_code(shell: Shell, code: str) -> int:
+    """Run the code of ``-c``; without dot commands in it, nothing runs unless all of it is Python."""
+    lines = dedented(code).splitlines(keepends=True)
+    if not any(is_dot_command(line) for line in lines):
+        try:
+            list(shell.evaluator.statements("".join(lines), "<string>"))
+        except SyntaxError as exc:
+            remember_source("<string>", lines)
+            return shell.conclude(Outcome(error=exc))
+    return run_script(shell, lines, name="<string>")
+
+
+def run_script(shell: Shell, lines: Iterable[str], *, name: str) -> int:
+    """Run lines of Python and dot commands; return the exit status.
+
+    What a run that succeeds leaves uncommitted is staged, as `zodbsh run` does
+    it; what a failed run leaves is dropped.
+    """
+    status = int(ExitCode.OK)
+    with shell.evaluator:
+        try:
+            for piece in pieces(shell, lines, name):
+                status = shell.execute(piece) if isinstance(piece, str) else shell.conclude(piece)
+                if not isinstance(piece, str):
+                    shell.after()
+                if status != ExitCode.OK:
+                    break
+        except Leave as leave:
+            status = leave.status
+        return _end(shell, status)
+
+
+def pieces(shell: Shell, lines: Iterable[str], name: str) -> Iterator[str | Outcome]:
+    """Yield each dot command, and the outcome of each statement, as soon as it is whole."""
+    cell: list[str] = []
+    known: list[str] = []
+    remember_source(name, known)
+    for number, line in enumerate(lines, 1):
+        known.append(line if line.endswith("\n") else f"{line}\n")
+        starts = bool(line.strip()) and not line[0].isspace()
+        if cell and starts and not continues_block(line) and _is_whole(shell, cell):
+            yield from _outcomes(shell, cell, name, number - len(cell))
+            cell = []
+        if not cell and is_dot_command(line):
+            yield line.rstrip("\n")
+            continue
+        if cell or line.strip():
+            cell.append(known[-1])
+            if starts and _is_whole(shell, cell) and not is_block("".join(cell)):
+                yield from _outcomes(shell, cell, name, number - len(cell) + 1)
+                cell = []
+    if cell:
+        yield from _outcomes(shell, cell, name, len(known) - len(cell) + 1)
+
+
+def _is_whole(shell: Shell, cell: list[str]) -> bool:
+    return shell.evaluator.completeness("".join(cell)) != "incomplete"
+
+
+def _outcomes(shell: Shell, cell: list[str], name: str, first_line: int) -> Iterator[Outcome]:
+    try:
+        trees = list(shell.evaluator.statements(dedented("".join(cell)), name, first_line=first_line))
+    except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as exc:
+        yield Outcome(error=exc)
+        return
+    for tree in trees:
+        yield shell.evaluator.run_tree(tree, name)
+
+
+def _end(shell: Shell, status: int) -> int:
+    """Stage or drop what is uncommitted; return the exit status."""
+    shell.return_home()
+    session = shell.home
+    try:
+        pending = session.pending()
+        if not pending.entries:
+            return status
+        if is_staged(session):
+            return status
+        if status != ExitCode.OK:
+            count = len(pending.entries)
+            shell.say(
+                f"not staged, because the run failed: {count:,} uncommitted {'change' if count == 1 else 'changes'}"
+            )
+            return status
+        return shell.stage()
+    except ZodbshError as exc:
+        return shell.commands.show(exc, shell.output)

@@ -1,0 +1,52 @@
+"""Noticing commits that the user's own code makes (``transaction.commit()``)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from zodbsh.db.writer import CannotSave
+from zodbsh.ids import tid_text
+from zodbsh.shell.review import silent_line
+
+if TYPE_CHECKING:
+    from zodbsh.shell.interpreter import Shell
+
+
+class CommitWatch:
+    """A synchronizer of the transaction manager that counts what each commit held."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._before = False
+        self._committed = False
+        self.quiet = False
+        # The manager keeps synchronizers weakly: the shell holds this one.
+        shell.home.transaction.registerSynch(self)
+
+    def beforeCompletion(self, _transaction: Any) -> None:  # noqa: N802 - ISynchronizer's name
+        """Note whether the transaction holds anything."""
+        self._before = self._shell.home.dirty_count() > 0
+
+    def afterCompletion(self, transaction: Any) -> None:  # noqa: N802 - ISynchronizer's name
+        """Note a commit of something."""
+        if transaction.status == "Committed" and not self.quiet:
+            self._committed = self._committed or self._before
+
+    def newTransaction(self, _transaction: Any) -> None:  # noqa: N802 - ISynchronizer's name
+        """Nothing happens when a transaction begins."""
+
+    def tell(self) -> None:
+        """Say what was committed since the last call, and what that commit missed."""
+        committed, self._committed = self._committed, False
+        if not committed:
+            return
+        shell = self._shell
+        shell.say(f"committed {tid_text(shell.home.base_tid)}")
+        with suppress(CannotSave):
+            for entry in shell.dirty().silent:
+                shell.say(f"warning: {silent_line(entry)}: it was not saved")
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._shell.home.transaction.unregisterSynch(self)
