@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ClassOf = Callable[[int], "str | None"]
 
 _ELLIPSIS = "..."
+_MAX_DEPTH = 40
 
 
 def value_text(
@@ -37,7 +38,7 @@ def value_text(
 
     ``class_of`` names the class of a reference that does not say it.
     """
-    text = _Writer(width, items, class_of).text(value, depth)
+    text = _Writer(width, items, class_of).text(value, min(depth, _MAX_DEPTH))
     return text if len(text) <= width else text[: max(width - len(_ELLIPSIS), 0)] + _ELLIPSIS
 
 
@@ -89,6 +90,8 @@ class _Writer:
         """Return a value's text, ``...`` for what lies too deep or too far."""
         if self._left <= 0:
             return _ELLIPSIS
+        # A container costs something too, or a hostile record makes empty work.
+        self._left -= 2
         text = self._scalar(value)
         if text is None:
             text = self._container(value, depth)
