@@ -98,7 +98,7 @@ def edges(record: Record) -> Iterator[tuple[str, Ref]]:
     it. Ways longer than 4,000 characters are cut, with ``...`` at the cut.
     """
     seen: set[int] = set()
-    stack: list[tuple[str, Steps]] = [("", _record_steps(record))]
+    stack: list[tuple[str, Steps]] = [("", _record_steps(record, seen))]
     while stack:
         way, steps = stack[-1]
         for step, value in steps:
@@ -174,7 +174,7 @@ def _holds(value: Value) -> bool:
     return type(value) is Ref or is_container(value)
 
 
-def _record_steps(record: Record) -> Steps:
+def _record_steps(record: Record, seen: set[int]) -> Steps:
     if isinstance(record.class_, Ref):
         yield ".__class__", record.class_
     if isinstance(record.class_args, tuple | list):
@@ -190,7 +190,7 @@ def _record_steps(record: Record) -> Steps:
         yield from _tree_steps(tree)
         return
     content = content_name(record)
-    for name, value in _state_steps(record.state):
+    for name, value in _state_steps(record.state, seen):
         if content is not None and name == f".{content}":
             yield INTERNAL, value
         else:
@@ -228,10 +228,10 @@ def _value_steps(value: Value, seen: set[int]) -> Steps:
     elif isinstance(value, Dict):
         yield from _list_steps(".__args__", value.args)
         yield from _pair_steps("", value.pairs)
-        yield from _own_state_steps(value.state, seen)
+        yield from _state_steps(value.state, seen)
     elif isinstance(value, Instance):
         yield from _instance_steps(value)
-        yield from _own_state_steps(value.state, seen)
+        yield from _state_steps(value.state, seen)
 
 
 def _instance_steps(value: Instance) -> Steps:
@@ -244,21 +244,16 @@ def _instance_steps(value: Instance) -> Steps:
     yield from _pair_steps("", value.pairs)
 
 
-def _own_state_steps(state: Value, seen: set[int]) -> Steps:
-    # Many objects may share one state, which is gone through once, as any other part.
-    if is_container(state) and id(state) not in seen:
-        seen.add(id(state))
-        yield from _state_steps(state)
-    elif isinstance(state, Ref):
-        yield ".__state__", state
-
-
-def _state_steps(state: Value) -> Steps:
+def _state_steps(state: Value, seen: set[int]) -> Steps:
     parts = _attribute_parts(state)
     if parts is None:
         yield ".__state__", state
         return
     for part in parts:
+        # Many objects may share one dict of attributes, which is gone through once, as any other part.
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
         for index, (key, value) in enumerate(part):
             if _holds(key):
                 yield f".keys()[{index}]", key
