@@ -25,6 +25,11 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "init": Entry("work", "Create a database."),
     "shell": Entry("work", "Explore and change a database with Python."),
+    "run": Entry("work", "Run a script in one transaction."),
+    "status": Entry("transaction", "Show what is staged."),
+    "diff": Entry("transaction", "Show what changes, attribute by attribute."),
+    "commit": Entry("transaction", "Apply what is staged, as one transaction."),
+    "abort": Entry("transaction", "Drop what is staged."),
     "pack": Entry("space", "Remove old revisions and unreachable objects."),
 }
 

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from types import ModuleType, TracebackType
+from types import ModuleType
 
 from zodbsh.errors import ExitCode, ZodbshError
 
@@ -75,24 +75,21 @@ def describe(exc: BaseException) -> str:
 
 
 def user_traceback(exc: BaseException) -> str:
-    """Format a traceback without the frames of zodbsh and of the import system.
+    """Format a traceback without the frames of zodbsh and of the import system, causes included."""
+    told = traceback.TracebackException.from_exception(exc)
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        each = waiting.pop()
+        if each is not None:
+            each.stack = traceback.StackSummary.from_list(
+                [frame for frame in each.stack if not _is_ours(frame.filename)]
+            )
+            waiting += [each.__cause__, each.__context__]
+    return "".join(told.format())
 
-    Empty where no frame of the user's is left.
-    """
-    kept = without_ours(exc.__traceback__)
-    if kept is None and exc.__cause__ is None and exc.__context__ is None and not isinstance(exc, SyntaxError):
-        return ""
-    return "".join(traceback.format_exception(type(exc), exc, kept))
 
-
-def without_ours(frames: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame that is the user's on."""
-    while frames is not None:
-        file = frames.tb_frame.f_code.co_filename
-        if not file.startswith(_OURS) and not file.startswith("<frozen importlib") and not _is_importlib(file):
-            return frames
-        frames = frames.tb_next
-    return None
+def _is_ours(file: str) -> bool:
+    return file.startswith((_OURS, "<frozen importlib", "<frozen runpy")) or _is_importlib(file)
 
 
 def _is_importlib(file: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -30,7 +30,7 @@ from zodbsh.db.source import open_source
 from zodbsh.db.spec import Spec, parse_spec
 from zodbsh.db.standins import ClassFinder
 from zodbsh.db.writer import collect
-from zodbsh.errors import Unsupported, UsageError
+from zodbsh.errors import Unsupported, UsageError, ZodbshError
 from zodbsh.ids import MAX_ID, from_bytes, tid_text, to_bytes
 from zodbsh.source.base import Source
 from zodbsh.times import time_text
@@ -51,9 +51,11 @@ class Session:
 
     ``mode_reason`` says in a few words why the session is read-only (who holds
     the lock, ``--read-only``, a time in the past, Python 2's format); it is
-    empty in a read-write session. ``modules`` are the names that ``-m`` gives.
+    empty in a read-write session. ``mode_error`` is what a commit raises in a
+    read-only one (DatabaseLocked, NotWritable, ...). ``modules`` are the names that ``-m`` gives.
     ``stage_id`` is the id of the stage this session goes on with, None from the
-    moment its transaction has ended.
+    moment its transaction has ended; ``known_stage`` the id of the stage on disk
+    as this session knows it, empty for none (``zodbsh.stage.live`` keeps both).
     """
 
     spec: Spec
@@ -63,9 +65,13 @@ class Session:
     db: SessionDB
     connection: SessionConnection
     modules: dict[str, ModuleType]
+    mode_error: ZodbshError | None = None
     stage_id: str | None = None
+    known_stage: str = ""
     _finder: ClassFinder = field(default_factory=ClassFinder)
     _source: Source | None = None
+    _on_commit: Callable[[], None] | None = None
+    _watched: Any = None
     _restore_path: Callable[[], None] = lambda: None
 
     @classmethod
@@ -78,18 +84,21 @@ class Session:
         import_paths: Iterable[str] = (),
         modules: Iterable[str] = (),
         no_import: bool = False,
+        blobs: str | None = None,
     ) -> Session:
         """Open a session: read-write where that is possible and asked for, read-only otherwise.
 
         ``at`` (a tid) opens the past, read-only. ``import_paths`` go before
         sys.path until ``close``; the current folder is searched only where one
         of them names it. With ``no_import`` every class that is not ZODB's own
-        is a stand-in.
+        is a stand-in. ``blobs`` is the blob folder of a plain file.
 
         Raises ModuleFailed where a module of ``modules`` fails to import,
         DatabaseNotFound, DamagedDatabase, StorageIOError, MissingPackage.
         """
         spec = parse_spec(spec) if isinstance(spec, str) else spec
+        if blobs is not None:
+            spec = replace(spec, blob_dir=blobs)
         restore_path = search_first(import_paths)
         try:
             imported = import_modules(modules)
@@ -107,8 +116,9 @@ class Session:
             raise
         return cls(
             spec=spec,
-            mode="read-only" if opened.reason else "read-write",
-            mode_reason=opened.reason,
+            mode="read-only" if opened.error else "read-write",
+            mode_reason=opened.error.message if opened.error else "",
+            mode_error=opened.error,
             at=at,
             db=db,
             connection=connection,
@@ -217,37 +227,38 @@ class Session:
         """Make a stage this session's uncommitted changes; return real oids by provisional ones.
 
         A ``transaction.commit()`` typed by hand then commits it too, each object
-        against the serial it was staged on, names ``stage_id`` in the
-        transaction's extension, and calls ``on_commit`` once it is durable. An
-        abort drops the changes from the session, not from the disk.
+        against the serial it was staged on. The session must have no changes of
+        its own. See ``attach`` for the rest.
         """
         numbers = prime(self.connection, changes, writable=self.writable)
-        current = self.transaction.get()
         if stage_id:
-            self.stage_id = stage_id
-            current.setExtendedInfo(STAGE_KEY, stage_id)
-
-        def ended(committed: bool) -> None:
-            if committed and on_commit is not None:
-                on_commit()
-            if committed or not self.dirty_count():
-                self.stage_id = None
-
-        current.addAfterCommitHook(ended)
-        current.addAfterAbortHook(ended, (False,))
+            self.attach(stage_id, on_commit)
         return numbers
+
+    def attach(self, stage_id: str, on_commit: Callable[[], None] | None = None) -> None:
+        """Say that the uncommitted changes hold the stage of that id.
+
+        Their commit names it in the transaction's extension, and calls
+        ``on_commit`` once it is durable. An abort takes the changes out of the
+        session, not off the disk.
+        """
+        current = self.transaction.get()
+        current.setExtendedInfo(STAGE_KEY, stage_id)
+        self.stage_id, self._on_commit = stage_id, on_commit
+        if self._watched is current:
+            return
+        self._watched = current
+        current.addAfterCommitHook(self._ended)
+        current.addAfterAbortHook(self._ended, (False,))
 
     def commit(self, *, note: str = "", user: str = "") -> Committed:
         """Commit the session's transaction.
 
-        Raises Unsupported in a read-only session, Conflict, CannotSave,
-        StorageIOError (nothing changed) and OutcomeUnknown.
+        Raises ``mode_error`` in a read-only session, Conflict, CannotSave,
+        StorageIOError (nothing changed) and CommitUnknown.
         """
-        if not self.writable:
-            raise Unsupported(
-                f"this session is read-only: {self.mode_reason}",
-                hint="Leave the changes staged and `zodbsh commit` them later.",
-            )
+        if self.mode_error is not None:
+            raise self.mode_error
         objects = len(self.pending().entries)
         current = self.transaction.get()
         if note:
@@ -273,6 +284,12 @@ class Session:
             self._source.close()
         self._restore_path()
 
+    def _ended(self, committed: bool) -> None:
+        on_commit, self._on_commit = self._on_commit, None
+        self.stage_id = self._watched = None
+        if committed and on_commit is not None:
+            on_commit()
+
     def _loaded(self, oid: int) -> Any:
         raw = to_bytes(oid)
         obj = self.connection._cache.get(raw)
@@ -283,28 +300,37 @@ class Session:
         return obj
 
 
+class SessionReadOnly(Unsupported):
+    """A commit in a session that was opened read-only."""
+
+    code = "session-read-only"
+    hint = "Leave the changes staged, and `zodbsh commit` them later."
+
+
 class _Opened(NamedTuple):
     storage: Any
     source: Source | None
-    reason: str
+    error: ZodbshError | None
 
 
 def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
     """Open the storage read-write, or say why not and open a snapshot of it."""
-    reason = "--read-only" if read_only else ""
+    error: ZodbshError | None = None
     if at is not None:
-        reason = f"as of {time_text(at)} ({tid_text(at)})"
-    if not reason:
+        error = SessionReadOnly(f"as of {time_text(at)} ({tid_text(at)})")
+    elif read_only:
+        error = SessionReadOnly("--read-only")
+    else:
         try:
             storage = open_storage(spec)
             if not storage.isReadOnly():
-                return _Opened(storage, None, "")
+                return _Opened(storage, None, None)
             storage.close()
-            reason = "the storage is read-only"
+            error = SessionReadOnly("the storage is read-only")
         except (DatabaseLocked, NotWritable, NoPermission) as exc:
-            reason = exc.message
+            error = exc
     source = open_source(spec)
-    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at), source, reason)
+    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at), source, error)
 
 
 def _ensure_root(connection: SessionConnection) -> None:

@@ -52,6 +52,12 @@ class OverlaySource:
         """Yield a stored transaction's revisions."""
         return self._source.records(transaction)
 
+    def transaction_of(self, revision: Revision) -> Transaction | None:
+        """Return the transaction that wrote a stored revision, None for an uncommitted one."""
+        entry = self._entries.get(revision.oid)
+        uncommitted = entry is not None and entry.data is revision.data
+        return None if uncommitted else self._source.transaction_of(revision)
+
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count what is stored."""
         return self._source.census(at, progress)
