@@ -52,8 +52,8 @@ VALUES = [
     {"a": {"b": 1}}, {1: 2, "x": 3}, {(1, 2): 3}, {None: 1}, {1}, frozenset({"a"}),
     datetime(2020, 1, 2), datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC),  # noqa: DTZ001
     datetime(2020, 1, 2, tzinfo=timezone(timedelta(hours=2))), date(2020, 1, 2), time(1, 2, 3), time(1, tzinfo=UTC),
-    timedelta(1, 2, 3), Decimal("1.50"), Decimal("NaN"), uuid.UUID(int=5), complex(1, 2), Fraction(1, 2), Plain(), Plain,
-    len, range(3), ValueError("x"),
+    timedelta(1, 2, 3), Decimal("1.50"), Decimal("NaN"), uuid.UUID(int=5), complex(1, 2), Fraction(1, 2), Plain(),
+    Plain, len, range(3), ValueError("x"),
 ]  # fmt: skip
 
 

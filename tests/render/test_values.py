@@ -97,10 +97,12 @@ def test_type_names():
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(st.characters(exclude_categories=())) | st.binary() | st.floats(),
-    lambda children: st.lists(children)
-    | st.lists(children).map(tuple)
-    | st.lists(st.tuples(children, children)).map(Dict)
-    | st.lists(children).map(Set),
+    lambda children: (
+        st.lists(children)
+        | st.lists(children).map(tuple)
+        | st.lists(st.tuples(children, children)).map(Dict)
+        | st.lists(children).map(Set)
+    ),
     max_leaves=30,
 )
 

@@ -16,7 +16,7 @@ from zodbsh.cli.context import AppContext
 from zodbsh.cli.group import group
 from zodbsh.errors import ExitCode, UsageError, ZodbshError
 from zodbsh.render.errors import show_error
-from zodbsh.render.output import Output
+from zodbsh.render.output import Output, output_errors
 
 _ERRNO_HINTS = {
     errno.ENOSPC: "Free some space, then try again.",
@@ -37,7 +37,8 @@ def dispatch(arguments: Sequence[str], app: AppContext) -> int:
     app.output = None
     try:
         status = _invoke(list(arguments), app)
-        _output(arguments, app).out.flush()
+        with output_errors():
+            _output(arguments, app).out.flush()
         return status
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

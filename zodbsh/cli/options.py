@@ -35,7 +35,8 @@ def command(*, examples: Sequence[str] = (), **settings: Any) -> Callable[[Calla
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         verb = function.__module__.rpartition(".cmd_")[2]
-        return click.command(verb, context_settings=context_settings, **settings)(function)
+        made: click.Command = click.command(verb, context_settings=context_settings, **settings)(function)
+        return made
 
     return decorate
 
@@ -83,7 +84,8 @@ class TargetArgument(click.Argument):
             return []
 
 
-class TimeType(click.ParamType):  # type: ignore[type-arg] - generic in the newest click only
+# click.ParamType is generic in the newest click only.
+class TimeType(click.ParamType):  # type: ignore[type-arg]
     """TIME: a tid, RFC 3339 or relative, as the tid it names."""
 
     name = "TIME"

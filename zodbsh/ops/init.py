@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from zodbsh.errors import DatabaseNotFound, UsageError
+from zodbsh.errors import DatabaseNotFound, StorageIOError, UsageError
 from zodbsh.publish import AlreadyExists, fsync_folder, publish, scratch_folder, temporary_name, uninterrupted
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ _SIDECARS = (".lock", ".tmp")
 
 
 class RootEntry(NamedTuple):
-    """One entry of the new root."""
+    """One entry of the new root; ``oid`` is None for a value that lives in the root's own record."""
 
     key: str
     class_: str
-    oid: int
+    oid: int | None
 
 
 class InitResult(NamedTuple):
@@ -77,7 +77,7 @@ def init(
                 publish(path, lambda file: _copy(content, file), verify=_verify, exclusive=True)
     finally:
         restore()
-    return _result(path, blobs)
+    return _result(path, blobs, roots or {})
 
 
 def _check_free(path: str, blobs: str | None) -> None:
@@ -166,12 +166,24 @@ def _copy(content: BinaryIO, file: BinaryIO) -> None:
 
 
 def _verify(path: str) -> None:
-    """Read the new file with our own reader: framing, and the root's record."""
-    result = _result(path, None)
-    assert result.tid
+    """Check the new file before it gets its name: its framing, and that every record decodes."""
+    from zodbsh.filestorage.framing import scan_framing
+    from zodbsh.record.decode import decode_record
+    from zodbsh.source.file import FileSource
+
+    damage = scan_framing(path)
+    if damage:
+        raise StorageIOError(f"the new file did not reach the disk as it was written: {damage[0].reason}")
+    source = FileSource(path)
+    try:
+        for transaction in source.transactions():
+            for revision in source.records(transaction):
+                decode_record(revision.data or b"")
+    finally:
+        source.close()
 
 
-def _result(path: str, blobs: str | None) -> InitResult:
+def _result(path: str, blobs: str | None, roots: Mapping[str, str]) -> InitResult:
     from zodbsh.ids import ROOT_OID
     from zodbsh.record.decode import class_text, decode_record
     from zodbsh.record.shape import mapping_items
@@ -183,8 +195,9 @@ def _result(path: str, blobs: str | None) -> InitResult:
         root = decode_record(source.load(ROOT_OID).data or b"")
         entries = tuple(
             RootEntry(str(key), class_text(value.class_), value.oid)
-            for key, value in mapping_items(root)
             if isinstance(value, Ref)
+            else RootEntry(str(key), roots[str(key)], None)
+            for key, value in mapping_items(root) or ()
         )
         return InitResult(path, blobs, source.last_tid, os.path.getsize(path), entries)
     finally:

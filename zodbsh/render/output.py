@@ -6,11 +6,14 @@ go to stdout, everything else (notes, warnings, progress, errors) to stderr.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TextIO
 
+from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.render.gate import escape_lines
 
 if TYPE_CHECKING:
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "ndjson", "csv"]
 Color = Literal["auto", "always", "never"]
+
+
+class OutputFailed(ZodbshError):
+    """The result could not be written to stdout."""
+
+    code = "output-failed"
+    exit_code = ExitCode.IO
+    hint = "What the command had to do is done; only its report is lost."
 
 
 class Rows(NamedTuple):
@@ -112,7 +123,30 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def emit(view: View, output: Output) -> None:
-    """Write a view to stdout in the form that was asked for."""
+    """Write a view to stdout in the form that was asked for; raises OutputFailed where it has no room."""
+    with output_errors():
+        _write(view, output)
+        output.out.flush()
+
+
+@contextmanager
+def output_errors() -> Iterator[None]:
+    """Tell a full disk under stdout from one under the database."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OutputFailed(f"cannot write the output: {exc.strerror}") from exc
+
+
+def report(view: View, output: Output) -> None:
+    """Emit what a command did (rather than what it was asked to show): silent with ``--quiet`` as a table."""
+    if output.format != "table" or not output.quiet:
+        emit(view, output)
+
+
+def _write(view: View, output: Output) -> None:
     match output.format:
         case "json" | "ndjson":
             from zodbsh.render.jsontext import write_json, write_ndjson
@@ -126,9 +160,3 @@ def emit(view: View, output: Output) -> None:
             from zodbsh.render.page import Page
 
             view.text(Page(output))
-
-
-def report(view: View, output: Output) -> None:
-    """Emit what a command did (rather than what it was asked to show): silent with ``--quiet`` as a table."""
-    if output.format != "table" or not output.quiet:
-        emit(view, output)
