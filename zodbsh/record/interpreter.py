@@ -29,7 +29,7 @@ def run(machine: Machine, start: int) -> tuple[Value, int]:
     except objects.Stop:
         machine.budget -= steps + 1
         value = machine.stack.pop()
-        if machine.containers > machine.limits.depth and deeper_than(value, machine.limits.depth):
+        if machine.containers >= machine.limits.depth and deeper_than(value, machine.limits.depth):
             raise RecordError(position, f"values nested more than {machine.limits.depth} deep") from None
         return value, position + 1
     except IndexError:
