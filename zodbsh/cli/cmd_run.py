@@ -61,7 +61,6 @@ def command(
     the database, nothing locked, nothing written to it, until `zodbsh commit` or `zodbsh abort`. A
     script that fails stages nothing, and ends with 1.
     """
-    from zodbsh.db.imports import UserCodeFailed
     from zodbsh.db.spec import parse_spec
     from zodbsh.ops.run import run
     from zodbsh.render.run import RunView, show_notes
@@ -69,15 +68,10 @@ def command(
     if commit and dry_run:
         raise UsageError("--commit and --dry-run exclude each other")
     text = _script(script, args, code)
-    try:
-        result = run(
-            parse_spec(database.text), text, import_paths=import_paths, modules=modules, blobs=blobs,
-            commit=commit, dry_run=dry_run, note=note, user=user,
-        )  # fmt: skip
-    except UserCodeFailed as error:
-        if error.traceback and not output.machine:
-            output.err.write(_escaped(error.traceback))
-        raise
+    result = run(
+        parse_spec(database.text), text, import_paths=import_paths, modules=modules, blobs=blobs,
+        commit=commit, dry_run=dry_run, note=note, user=user,
+    )  # fmt: skip
     if output.format != "table" or result.diff is not None:
         emit(RunView(result), output)
     show_notes(result, output)
@@ -95,9 +89,3 @@ def _script(path: str | None, args: tuple[str, ...], code: str | None) -> Script
     if path is None or path == "-":
         return Script(sys.stdin.read(), "<stdin>", ("-", *args))
     return Script(read_script(path), path, (path, *args))
-
-
-def _escaped(traceback: str) -> str:
-    from zodbsh.render.gate import escape_lines
-
-    return escape_lines(traceback.rstrip("\n")) + "\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.render.changes import side_json, side_text
+from zodbsh.render.attributes import side_json, side_text
 from zodbsh.render.output import Rows
 from zodbsh.render.page import Page, Span
 from zodbsh.render.sizes import count_text

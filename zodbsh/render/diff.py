@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from zodbsh.ids import oid_text, tid_text
 from zodbsh.ops.diff import DiffResult, ObjectDiff
-from zodbsh.render.changes import change_json, show_changes, side_text
+from zodbsh.render.attributes import attribute_json, show_changes, side_text
 from zodbsh.render.output import Rows
 from zodbsh.render.page import Page, Span
 from zodbsh.render.sizes import count_text
@@ -29,7 +29,7 @@ class DiffView(NamedTuple):
                 "oid": oid_text(item.oid),
                 "class": item.class_,
                 "change": item.change,
-                "attributes": [change_json(change) for change in item.attributes],
+                "attributes": [attribute_json(change) for change in item.attributes],
             }
             for item in self.result.objects
         ]
