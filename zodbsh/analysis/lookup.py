@@ -160,18 +160,6 @@ class View:
                 candidates.setdefault(step.strip(".[]'\""), step)
         return [candidates[name] for name in get_close_matches(text, candidates, n=3)]
 
-    def kind(self) -> str:
-        """Return what this is, in a word, for messages."""
-        subject = self.subject
-        if isinstance(subject, Record | Instance):
-            class_ = subject.class_
-            return class_text(class_) if isinstance(class_, Global | Ref) else "an object"
-        if isinstance(subject, Dict):
-            return "dict" if subject.class_ is None else subject.class_.dotted
-        if isinstance(subject, Set):
-            return "frozenset" if subject.frozen else "set"
-        return "None" if subject is None else "class" if isinstance(subject, Global) else type(subject).__name__
-
     def _neighbours(self, wanted: Key) -> Iterator[str]:
         """Yield the keys of a tree from where the wanted one would be."""
         if self.tree is None or isinstance(wanted, ShownKey):
@@ -280,3 +268,17 @@ def follow(snapshot: Snapshot, holder: int, value: Value, place: str = "") -> Vi
     except ObjectNotFound as exc:
         raise dangling(value, holder, place) from exc
     return View(snapshot, value.oid, record)
+
+
+def kind_text(subject: Subject) -> str:
+    """Return the name of a record's class, or of an embedded value's type."""
+    if isinstance(subject, Record | Instance):
+        class_ = subject.class_
+        return class_text(class_) if isinstance(class_, Global | Ref) else "object"
+    if isinstance(subject, Ref):
+        return class_text(subject.class_)
+    if isinstance(subject, Dict):
+        return "dict" if subject.class_ is None else subject.class_.dotted
+    if isinstance(subject, Set):
+        return "frozenset" if subject.frozen else "set"
+    return "None" if subject is None else "class" if isinstance(subject, Global) else type(subject).__name__

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from zodbsh.errors import ExitCode, ObjectNotFound, ZodbshError
 from zodbsh.ids import oid_text
-from zodbsh.record.decode import RecordError, class_text
+from zodbsh.record.decode import RecordError, class_text, decode_record
 from zodbsh.record.values import Record, Ref
+from zodbsh.source.base import Revision
 from zodbsh.source.snapshot import Snapshot
 
 
@@ -50,3 +51,13 @@ def dangling(ref: Ref, holder: int, place: str = "") -> DanglingReference:
     return DanglingReference(
         ref.oid, holder, f"{where} refers to {oid_text(ref.oid)}{class_}, which does not exist at this time"
     )
+
+
+def decode_revision(revision: Revision | None) -> Record | None:
+    """Return a revision's decoded record, None for one that deletes the object. Raises BrokenRecord."""
+    if revision is None or revision.data is None:
+        return None
+    try:
+        return decode_record(revision.data)
+    except RecordError as exc:
+        raise BrokenRecord(revision.oid, exc.offset, exc.reason) from exc

@@ -26,11 +26,11 @@ from zodbsh.analysis.literal import (
     read_name,
     step_text,
 )
-from zodbsh.analysis.lookup import View, follow
+from zodbsh.analysis.lookup import View, follow, kind_text
 from zodbsh.analysis.records import read_record
 from zodbsh.errors import ObjectNotFound, ZodbshError
 from zodbsh.ids import MAX_ID, ROOT_OID, oid_text, parse_oid
-from zodbsh.record.values import Record, Value
+from zodbsh.record.values import Record, Ref, Value
 from zodbsh.source.snapshot import Snapshot
 
 _OID = re.compile(r"0[xX][0-9a-fA-F]{1,16}(?![0-9a-zA-Z_])|[0-9a-fA-F]{16}$|[0-9]{1,20}$")
@@ -111,6 +111,24 @@ def resolve(snapshot: Snapshot, target: Target | str) -> Resolved:
     return Resolved(view.oid, path, True, view.subject, owner, owner_path)
 
 
+def locate(snapshot: Snapshot, target: Target | str) -> tuple[int, str]:
+    """Return the record that a target is or lies in, and the target's path, without decoding that record.
+
+    Raises what ``resolve`` raises for the way there.
+    """
+    target = parse_target(target) if isinstance(target, str) else target
+    if not target.steps:
+        return target.oid, target.text
+    view, path, _, _ = _walk(snapshot, target._replace(steps=target.steps[:-1]))
+    found = view.take(target.steps[-1])
+    if found is None:
+        raise _missing(view, path, target.steps[-1])
+    path += found.text
+    if isinstance(found.value, Ref) and found.value.database is None:
+        return found.value.oid, path
+    return found.holder, path
+
+
 def complete_target(snapshot: Snapshot, incomplete: str, *, limit: int = 50) -> list[str]:
     """Return at most ``limit`` targets that begin with what is written and go one step further.
 
@@ -162,7 +180,7 @@ def _missing(view: View, path: str, step: Step) -> TargetNotFound:
         count = f"{len(items):,} item{'' if len(items) == 1 else 's'}"
         return TargetNotFound(f"{path} has {count}, and no index {shown}", path=path)
     if not (has_keys or items is not None or view.named() or view.record is not None):
-        return TargetNotFound(f"{path} has no {shown}: it is {article(view.kind())}", path=path)
+        return TargetNotFound(f"{path} has no {shown}: it is {article(kind_text(view.subject))}", path=path)
     noun = "attribute or key" if isinstance(step, Segment) else "attribute" if isinstance(step, Attribute) else "key"
     if isinstance(step, Attribute | Segment) and view.is_root:
         noun = "key"

@@ -73,14 +73,19 @@ class Tree:
 
     def buckets(self, start: Key = _FIRST) -> Iterator[tuple[int, BucketState]]:
         """Yield every bucket in order, with the oid of its record; ``start`` as in ``entries``."""
+        for oid, state in self.nodes(start):
+            if isinstance(state, BucketState):
+                yield oid, state
+
+    def nodes(self, start: Key = _FIRST) -> Iterator[tuple[int, TreeState | BucketState]]:
+        """Yield every node, the top first, and every bucket in order; ``start`` as in ``entries``."""
         seen = {self._oid}
         # Of each node on the way down: its oid, and what is left of its children.
         way: list[tuple[int, Iterator[Ref]]] = []
         state, oid = self._top, self._oid
         while True:
-            if isinstance(state, BucketState):
-                yield oid, state
-            elif state.children:
+            yield oid, state
+            if isinstance(state, TreeState) and state.children:
                 first = 0 if start is _FIRST else _bisect(state.keys, start)
                 way.append((oid, iter(state.children[first:])))
             child = None

@@ -30,6 +30,9 @@ COMMANDS: dict[str, Entry] = {
     "diff": Entry("transaction", "Show what changes, attribute by attribute."),
     "commit": Entry("transaction", "Apply what is staged, as one transaction."),
     "abort": Entry("transaction", "Drop what is staged."),
+    "inspect": Entry("look", "Show what a database is, or what an object is."),
+    "log": Entry("look", "List the transactions, or the revisions of an object, newest first."),
+    "show": Entry("look", "Show one transaction and every object in it."),
     "pack": Entry("space", "Remove old revisions and unreachable objects."),
 }
 

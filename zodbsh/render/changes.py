@@ -1,83 +1,68 @@
-"""Attribute changes, for people and programs."""
+"""What changed in an object, attribute by attribute, on one line each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import unified_diff
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zodbsh.analysis.compare import ABSENT, AttributeChange
+from zodbsh.analysis.compare import Absent, AttributeChange, Part
 from zodbsh.render.jsontext import value_json
 from zodbsh.render.page import Span
-from zodbsh.render.values import ClassOf, value_text
+from zodbsh.render.values import value_text
 
 if TYPE_CHECKING:
-    from zodbsh.analysis.compare import Side
-    from zodbsh.render.page import Page
+    from collections.abc import Iterable, Iterator
 
-_WIDTH = 100
-_PARTS = 20
-_LINES = 200
-# A text is shown by line where it has lines, and is worth the room.
-_LONG = 60
+    from zodbsh.analysis.compare import Side
+    from zodbsh.render.values import ClassOf
+
+_WIDTH = 60
+_LINES = 50
 
 
 def change_json(change: AttributeChange) -> dict[str, object]:
-    """Return a change as JSON: ``old`` and ``new`` are null where a side has nothing, and ``absent`` says which."""
-    data: dict[str, object] = {"name": change.name, "old": side_json(change.old), "new": side_json(change.new)}
-    if change.old is ABSENT or change.new is ABSENT:
-        data["absent"] = "old" if change.old is ABSENT else "new"
-    return data
+    """Return ``name``, ``old``, ``new``, and ``parts`` where a container differs in parts.
+
+    A side that lacks the attribute is null, and ``missing`` names it (``old`` or ``new``).
+    """
+    found = {"name": change.name} | _sides(change)
+    if change.parts:
+        found["parts"] = [{"path": part.path} | _sides(part) for part in change.parts]
+    return found
 
 
-def side_json(side: Side) -> object:
-    """Return one side's value as JSON, null where it has nothing."""
-    return None if side is ABSENT else value_json(side)  # type: ignore[arg-type]
+def change_lines(
+    changes: Iterable[AttributeChange], *, class_of: ClassOf | None = None, limit: int = _LINES
+) -> Iterator[list[str | Span]]:
+    """Yield one line for each difference: ``- name  old``, ``+ name  new``, ``  name  old -> new``."""
+    lines = (_line(part, class_of) for change in changes for part in (change.parts or (change,)))
+    yield from islice(lines, limit)
+    rest = sum(1 for _ in lines)
+    if rest:
+        yield [f"(... and {rest:,} more)"]
 
 
-def show_changes(page: Page, changes: Iterable[AttributeChange], *, indent: str, class_of: ClassOf | None) -> None:
-    """Write changes: ``+`` what is new, ``-`` what is gone, ``~`` what differs; text by line."""
-    for change in changes:
-        if change.old is ABSENT:
-            page.line(indent, Span(f"+ {change.name}: {side_text(change.new, class_of)}", "green"))
-        elif change.new is ABSENT:
-            page.line(indent, Span(f"- {change.name}: {side_text(change.old, class_of)}", "red"))
-        elif isinstance(change.old, str) and isinstance(change.new, str) and _by_line(change.old, change.new):
-            page.line(indent, Span(f"~ {change.name}:", "yellow"))
-            _show_lines(page, change.old, change.new, indent + "    ")
-        elif change.parts:
-            page.line(indent, Span(f"~ {change.name}:", "yellow"))
-            _show_parts(page, change, indent + "    ", class_of)
+def side_text(side: Side, *, class_of: ClassOf | None = None, width: int = _WIDTH) -> str | None:
+    """Return one side of a change as text, None where it is absent."""
+    return None if isinstance(side, Absent) else value_text(side, width=width, class_of=class_of)
+
+
+def _line(part: AttributeChange | Part, class_of: ClassOf | None) -> list[str | Span]:
+    name = part.path if isinstance(part, Part) else part.name
+    old, new = side_text(part.old, class_of=class_of), side_text(part.new, class_of=class_of)
+    if old is None:
+        return [Span(f"+ {name}  {new}", "green")]
+    if new is None:
+        return [Span(f"- {name}  {old}", "red")]
+    return [f"  {name}  {old} -> {new}"]
+
+
+def _sides(change: AttributeChange | Part) -> dict[str, object]:
+    sides: dict[str, object] = {}
+    for name, side in (("old", change.old), ("new", change.new)):
+        if isinstance(side, Absent):
+            sides[name] = None
+            sides["missing"] = name
         else:
-            old, new = side_text(change.old, class_of), side_text(change.new, class_of)
-            page.line(indent, Span(f"~ {change.name}: ", "yellow"), old, " -> ", new)
-
-
-def side_text(side: Side, class_of: ClassOf | None = None, *, width: int = _WIDTH) -> str:
-    """Return one side's value as bounded text, ``(nothing)`` where it has none."""
-    if side is ABSENT:
-        return "(nothing)"
-    return value_text(side, width=width, class_of=class_of)  # type: ignore[arg-type]
-
-
-def _by_line(old: str, new: str) -> bool:
-    return "\n" in old or "\n" in new or (len(old) > _LONG and len(new) > _LONG)
-
-
-def _show_lines(page: Page, old: str, new: str, indent: str) -> None:
-    # Header lines name files, which there are none of.
-    lines = islice(unified_diff(old.split("\n"), new.split("\n"), lineterm="", n=1), 2, None)
-    for number, line in enumerate(lines):
-        if number == _LINES:
-            page.line(indent, "...")
-            return
-        style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
-        page.line(indent, Span(line, style) if style else line)
-
-
-def _show_parts(page: Page, change: AttributeChange, indent: str, class_of: ClassOf | None) -> None:
-    shown = [AttributeChange(part.path, part.old, part.new) for part in change.parts[:_PARTS]]
-    show_changes(page, shown, indent=indent, class_of=class_of)
-    if len(change.parts) > _PARTS:
-        page.line(indent, f"... and {len(change.parts) - _PARTS:,} more")
+            sides[name] = value_json(side)
+    return sides
