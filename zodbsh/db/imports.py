@@ -57,9 +57,7 @@ def import_modules(names: Iterable[str]) -> dict[str, ModuleType]:
     for name in names:
         try:
             importlib.import_module(name)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:
+        except (Exception, SystemExit) as exc:
             hint = "Give the folder that holds it with -p DIR." if _is_missing(exc, name) else ""
             raise ModuleFailed(
                 f"cannot import {name!r}: {describe(exc)}", traceback=user_traceback(exc), hint=hint

@@ -1,0 +1,61 @@
+# make shell   a shell on a tutorial database (mydata.fs)
+# make test    lint, types, import contracts, tests
+# make docs    regenerate docs/cli.md;  make completions  regenerate completions/
+# PYTHON=...   the interpreter to use (3.11 or newer);  DATABASE=...  another database for `make shell`
+
+SHELL := /bin/sh
+VENV ?= .venv
+DATABASE ?= mydata.fs
+WORKERS ?= 2
+BIN := $(VENV)/bin
+# The first of these that is new enough; `python3` first, so that a chosen environment is respected.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
+
+.PHONY: shell test lint types imports unit docs completions clean
+
+shell: $(VENV)/.shell
+	@if [ -t 0 ]; then \
+		ZODBSH=$(BIN)/zodbsh examples/tutorial.sh $(DATABASE) create && \
+		echo 'Try: root.accounts["account-1"].deposit(5), then .diff and .commit; .help lists the rest.' && \
+		exec $(BIN)/zodbsh shell $(DATABASE) -p examples -m account; \
+	else \
+		ZODBSH=$(BIN)/zodbsh examples/tutorial.sh $(DATABASE); \
+	fi
+
+test: lint types imports unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py cli
+
+completions: $(VENV)/.dev
+	$(BIN)/python docs/generate.py completions
+
+# The marker is newer than pyproject.toml: what it asks for is installed.
+$(VENV)/.shell: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.shell
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo 'zodbsh needs Python 3.11 or newer; name one with PYTHON=...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
