@@ -9,15 +9,13 @@ it is.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pexpect
-from common import show, side_by_side
+from common import environment, program, show, side_by_side
 
 PTPYTHON = """
 import ZODB, ZODB.FileStorage
@@ -31,20 +29,14 @@ embed(globals(), locals(), history_filename={history!r})
 
 def first_prompt(arguments: list[str], prompt: str, home: str) -> float:
     """Return the seconds from the start of a process to its prompt; then end it."""
-    environment = os.environ | {
-        "HOME": home,
-        "XDG_STATE_HOME": home,
-        "XDG_CONFIG_HOME": home,
-        "TERM": "xterm-256color",
-        "PROMPT_TOOLKIT_NO_CPR": "1",
-    }
+    variables = environment(
+        HOME=home, XDG_STATE_HOME=home, XDG_CONFIG_HOME=home, TERM="xterm-256color", PROMPT_TOOLKIT_NO_CPR="1"
+    )
     began = time.perf_counter()
-    child = pexpect.spawn(sys.executable, arguments, env=environment, timeout=60, dimensions=(40, 120))
+    child = pexpect.spawn(sys.executable, arguments, env=variables, timeout=60, dimensions=(40, 120))
     child.expect(prompt)
     took = time.perf_counter() - began
-    child.sendeof()
-    child.expect(pexpect.EOF)
-    child.close()
+    child.close(force=True)
     return took
 
 
@@ -54,13 +46,13 @@ def main() -> int:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         database = str(Path(folder, "small.fs"))
-        subprocess.run([sys.executable, "-m", "zodbsh", "init", "-q", database], check=True)
+        program(["-m", "zodbsh", "init", database])()
         peer = PTPYTHON.format(path=database, history=str(Path(folder, "history")))
         medians = side_by_side(
             rounds,
             {
-                "zodbsh shell": lambda: first_prompt(["-m", "zodbsh", "shell", database], ">>> ", folder),
-                "ptpython with ZODB": lambda: first_prompt(["-c", peer], ">>> ", folder),
+                "zodbsh shell": lambda: first_prompt(["-m", "zodbsh", "shell", database], ">>>", folder),
+                "ptpython with ZODB": lambda: first_prompt(["-c", peer], ">>>", folder),
             },
         )
     return 0 if show("to the first prompt", medians, at_most=1.0) else 1

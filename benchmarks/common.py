@@ -11,12 +11,17 @@ from statistics import median
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return an environment with the checkout importable, and compiled as an installed program is."""
+    mine = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return mine | {"PYTHONPATH": str(REPOSITORY)} | more
+
+
 def program(arguments: list[str]) -> Callable[[], None]:
-    """Return a call that runs this Python with ``arguments``, the checkout importable, its output dropped."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    """Return a call that runs this Python with ``arguments``, its output dropped."""
 
     def run() -> None:
-        subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, *arguments], check=True, env=environment(), stdout=subprocess.DEVNULL)
 
     return run
 
