@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from zodbsh.ids import oid_text
-from zodbsh.record.interpreter import run
+from zodbsh.record.interpreter import check_depth, run
 from zodbsh.record.limits import DEFAULT_LIMITS, Limits, RecordError
 from zodbsh.record.machine import Machine
 from zodbsh.record.opcodes import read_global
@@ -31,7 +31,9 @@ def decode_record(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Record:
     machine = Machine(data, limits)
     part, middle = run(machine, 0)
     class_, args = _class_part(part, middle)
-    state, _ = run(machine, middle)
+    state, end = run(machine, middle)
+    # By the memo, the state may have put more into the class part's arguments.
+    check_depth(machine, args, end - 1)
     return Record(class_, args, state, tuple(machine.references))
 
 
@@ -42,11 +44,8 @@ def decode_pickle(data: bytes, start: int = 0, limits: Limits = DEFAULT_LIMITS) 
 
 def references(data: bytes) -> tuple[Ref, ...]:
     """Return every reference of a record, those of its class part first. Raises RecordError as decode_record does."""
-    machine = Machine(data, DEFAULT_LIMITS)
-    part, middle = run(machine, 0)
-    _class_part(part, middle)
-    run(machine, middle)
-    return tuple(machine.references)
+    # What cannot be decoded has no references to rely on, so everything is looked at.
+    return decode_record(data).references
 
 
 def record_class(data: bytes) -> Global | Ref:

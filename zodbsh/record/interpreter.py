@@ -29,8 +29,7 @@ def run(machine: Machine, start: int) -> tuple[Value, int]:
     except objects.Stop:
         machine.budget -= steps + 1
         value = machine.stack.pop()
-        if machine.containers >= machine.limits.depth and deeper_than(value, machine.limits.depth):
-            raise RecordError(position, f"values nested more than {machine.limits.depth} deep") from None
+        check_depth(machine, value, position)
         return value, position + 1
     except IndexError:
         if position >= len(data):
@@ -43,6 +42,13 @@ def run(machine: Machine, start: int) -> tuple[Value, int]:
     except struct.error:
         raise RecordError(position, f"the record ends inside {opcode_name(data[position])}") from None
     raise RecordError(position, f"more than {machine.limits.nodes} instructions")
+
+
+def check_depth(machine: Machine, value: Value, position: int) -> None:
+    """Raise RecordError with ``position`` where containers stand in one another deeper than the limit."""
+    # A chain needs as many containers; most records do not have them.
+    if machine.containers >= machine.limits.depth and deeper_than(value, machine.limits.depth):
+        raise RecordError(position, f"values nested more than {machine.limits.depth} deep") from None
 
 
 _BY_NAME: dict[str, Handler] = {**scalars.HANDLERS, **containers.HANDLERS, **objects.HANDLERS}
