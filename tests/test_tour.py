@@ -128,7 +128,7 @@ def test_from_init_to_a_packed_database(tour: Tour, monkeypatch: pytest.MonkeyPa
     assert [entry["key"] for entry in overview["root"]] == ["accounts"]
     account = tour.json("inspect", "mydata.fs", "root.accounts['account-1']")
     assert account["class"] == "account.Account"
-    assert account["state"]["@s"] == {"balance": 15, "entries": [10, 5]}
+    assert account["state"] == {"balance": 15, "entries": [10, 5]}
     before = tour.json("inspect", "mydata.fs", "/accounts/account-1/balance", "--at", first["tid"])
     assert before["state"] == 10
     assert tour.json("show", "mydata.fs", second["tid"])["objects"][0]["path"] == "root.accounts['account-1']"
