@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import shutil
 import sys
 
 import BTrees.IOBTree
@@ -85,16 +86,36 @@ def bank(tmp_path, monkeypatch):
     """The module ``bank``, importable from ``tmp_path``."""
     (tmp_path / "bank.py").write_text(BANK)
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.invalidate_caches()
-    module = importlib.import_module("bank")
-    yield module
+    yield _import_bank()
     sys.modules.pop("bank", None)
 
 
 @pytest.fixture
-def path(tmp_path, bank):
+def path(tmp_path, bank, original):
     """A database: 100 accounts and 20,000 numbers by text, 20,000 by integer, and one object of each class."""
-    file = str(tmp_path / "bank.fs")
+    return str(shutil.copy(original, tmp_path / "bank.fs"))
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    """The database that each test gets a copy of."""
+    folder = tmp_path_factory.mktemp("original")
+    (folder / "bank.py").write_text(BANK)
+    sys.path.insert(0, str(folder))
+    try:
+        return _build(str(folder / "bank.fs"), _import_bank())
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("bank", None)
+
+
+def _import_bank():
+    sys.modules.pop("bank", None)
+    importlib.invalidate_caches()
+    return importlib.import_module("bank")
+
+
+def _build(file, bank):
     db = ZODB.DB(file)
     with db.transaction() as connection:
         root = connection.root()

@@ -38,12 +38,12 @@ def shell_bindings(is_finished: Callable[[str], bool]) -> KeyBindings:
 
     @bindings.add("enter", filter=inserting & ~has_completions)
     def _(event: KeyPressEvent) -> None:
-        """Run the text when it is whole and the cursor stands at its end; otherwise begin a line."""
+        """Run the text when it is whole; within a cell of several lines, only from its end. Else begin a line."""
         buffer = event.current_buffer
         text = buffer.text
-        rest = buffer.document.text_after_cursor
-        if not rest.strip() and (text.lstrip().startswith(".") or is_finished(text[: buffer.cursor_position])):
-            buffer.text = text.rstrip() if text.strip() else ""
+        at_end = not buffer.document.text_after_cursor.strip()
+        if (at_end or "\n" not in text) and (text.lstrip().startswith(".") or is_finished(text)):
+            buffer.text = text.rstrip()
             buffer.validate_and_handle()
         else:
             begin_line(event)

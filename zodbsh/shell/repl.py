@@ -10,6 +10,7 @@ from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.lexers import Lexer, SimpleLexer
 
+from zodbsh.errors import ExitCode
 from zodbsh.shell.completer import ShellCompleter
 from zodbsh.shell.interpreter import EOF, Leave
 from zodbsh.shell.key_bindings import shell_bindings
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
 
     from zodbsh.shell.interpreter import Shell
+
+
+# A person who answers Ctrl-D with Ctrl-D does not do so this often; a terminal that is gone does.
+_LAST_END = 5
 
 
 def interact(shell: Shell, *, history: History, vi: bool = False) -> int:
@@ -79,17 +84,19 @@ def ask(questions: PromptSession[str], question: str, choices: str) -> str | Non
 
 
 def _loop(shell: Shell, session: PromptSession[str]) -> int:
+    ends = 0
     while True:
         status = 0
         try:
             text = session.prompt()
+            ends = 0
             if text.strip():
                 shell.execute(text.lstrip() if text.lstrip().startswith(".") else text)
             continue
         except KeyboardInterrupt:
             continue
         except EOFError:
-            pass
+            ends += 1
         except Leave as leave:
             status = leave.status
         except Exception as exc:  # noqa: BLE001 - a bug of ours must not cost the user the session
@@ -97,6 +104,9 @@ def _loop(shell: Shell, session: PromptSession[str]) -> int:
             continue
         if may_leave(shell):
             return status
+        if ends >= _LAST_END:
+            shell.say("the input has ended; what is uncommitted is lost")
+            return ExitCode.FINDINGS
 
 
 class ShellLexer(Lexer):

@@ -49,4 +49,5 @@ class CommitWatch:
 
     def close(self) -> None:
         """Stop watching."""
-        self._shell.home.transaction.unregisterSynch(self)
+        with suppress(KeyError):
+            self._shell.home.transaction.unregisterSynch(self)
