@@ -1,6 +1,6 @@
 # make shell   a shell on a tutorial database (mydata.fs)
 # make test    lint, types, import contracts, tests
-# make docs    regenerate docs/cli.md;  make completions  regenerate completions/
+# make docs    regenerate docs/cli.md and docs/exit-codes.md;  make completions  regenerate completions/
 # PYTHON=...   the interpreter to use (3.11 or newer);  DATABASE=...  another database for `make shell`
 
 SHELL := /bin/sh
@@ -39,7 +39,7 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 docs: $(VENV)/.dev
-	$(BIN)/python docs/generate.py cli
+	$(BIN)/python docs/generate.py docs
 
 completions: $(VENV)/.dev
 	$(BIN)/python docs/generate.py completions

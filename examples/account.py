@@ -6,7 +6,7 @@ from persistent import Persistent
 class Account(Persistent):
     """An account: a balance, and the movements that made it."""
 
-    def __init__(self, owner):
+    def __init__(self, owner=""):
         self.owner = owner
         self.balance = 0
         self.movements = ()

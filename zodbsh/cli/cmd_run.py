@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import click
@@ -83,7 +84,8 @@ def _script(path: str | None, args: tuple[str, ...], code: str | None) -> Script
     from zodbsh.render.output import is_terminal
 
     if code is not None:
-        return Script(code, "<code>", ("-c", *(() if path is None else (path,)), *args))
+        # Code that is written below the quote is indented like the command around it.
+        return Script(dedent(code), "<code>", ("-c", *(() if path is None else (path,)), *args))
     if path is None and is_terminal(sys.stdin):
         raise UsageError("nothing to run", hint="Name a SCRIPT, or give the code with -c.")
     if path is None or path == "-":

@@ -18,6 +18,13 @@ from zodbsh.errors import ExitCode, UsageError, ZodbshError
 from zodbsh.render.errors import show_error
 from zodbsh.render.output import Output, output_errors
 
+# Error codes of what is no ZodbshError (docs/exit-codes.md lists them with the others).
+OTHER_CODES = {
+    "aborted": (ExitCode.INTERRUPT, "A question was answered with Ctrl-C or Ctrl-D."),
+    "out-of-memory": (ExitCode.IO, "There was not enough memory."),
+    "bug": (ExitCode.BUG, "Something zodbsh did not foresee; `--debug` shows where."),
+}
+
 _ERRNO_HINTS = {
     errno.ENOSPC: "Free some space, then try again.",
     errno.EDQUOT: "Free some space, then try again.",

@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if arguments == ["--version"]:
         # Answered before click is imported: scripts ask this often.
         _end(_write_version)
+    if "_ZODBSH_COMPLETE" in os.environ:
+        _complete()
     for name in _EXIT_SIGNALS:
         number = getattr(signal, name)
         # nohup ignores SIGHUP, and so must whoever it starts.
@@ -42,6 +44,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         return dispatch(arguments, AppContext())
 
     _end(run)
+
+
+def _complete() -> NoReturn:
+    """Answer the OS shell's Tab (completions/), the way click does it."""
+    from zodbsh.cli.context import AppContext
+    from zodbsh.cli.group import group
+
+    group.main(prog_name="zodbsh", complete_var="_ZODBSH_COMPLETE", obj=AppContext())
+    sys.exit(0)
 
 
 def _write_version() -> int:

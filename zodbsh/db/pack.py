@@ -47,7 +47,7 @@ class DiskFullError(StorageIOError):
 class DanglingReference(DamagedDatabase):
     """ZODB's pack met a reference to an object that does not exist at the pack time."""
 
-    code = "dangling-reference"
+    code = "pack-dangling-reference"
     hint = "Nothing changed. `zodbsh pack --no-gc` packs without following references."
 
     def __init__(self, target: int, *, message: str | None = None) -> None:
