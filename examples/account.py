@@ -14,6 +14,6 @@ class Account(Persistent):
     def deposit(self, amount):
         """Add an amount; a negative one is a withdrawal."""
         if self.balance + amount < 0:
-            raise ValueError(f"{self.owner} has only {self.balance}")
+            raise ValueError(f"there is only {self.balance}")
         self.balance += amount
         self.movements += (amount,)
