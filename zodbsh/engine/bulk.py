@@ -27,6 +27,8 @@ _DATA = Struct(">QQQQHQ")
 _NUMBER = Struct(">Q")
 _MAGIC_SIZE = 4
 _CHUNK = 8 << 20
+# A record longer than the buffer is known by as much of its data.
+_HEAD = 1 << 16
 
 
 class BulkPass(NamedTuple):
@@ -90,6 +92,10 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
     last_tid = 0
     clean, reached = True, False
 
+    def fill(position: int, wanted: int) -> bytes:
+        progress.advance(position)
+        return _read(fd, position, min(wanted, limit - position))
+
     start = base = _MAGIC_SIZE
     buffer, size = b"", 0
     find = buffer.find
@@ -99,9 +105,8 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
             break
         offset = start - base
         if offset + _TRANSACTION.size > size:
-            buffer, base, offset = _read(fd, start, min(chunk, limit - start)), start, 0
+            buffer, base, offset = fill(start, chunk), start, 0
             size, find = len(buffer), buffer.find
-            progress.advance(start)
             if size < _TRANSACTION.size:
                 break
         tid, length, status, user, description, extension = unpack_transaction(buffer, offset)
@@ -117,7 +122,7 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
         while offset < end:
             if offset + 50 > size:
                 base, end, offset = base + offset, end - offset, 0
-                buffer = _read(fd, base, min(chunk, limit - base))
+                buffer = fill(base, chunk)
                 size, find = len(buffer), buffer.find
                 if size < 50:
                     break
@@ -133,7 +138,7 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
                 if data_end > size:
                     # The record goes beyond the buffer: begin a new one with its data.
                     base, end, data_end, offset = base + offset, end - offset, plen, 0
-                    buffer = _read(fd, base, min(max(chunk, 1 << 16), limit - base))
+                    buffer = fill(base, max(chunk, _HEAD))
                     size, find = len(buffer), buffer.find
                 # A class by name is two lines; equal bytes up to the STOP after them are the same class.
                 key = buffer[offset : find(b"\n", find(b"\n", offset, data_end) + 1 or data_end, data_end) + 4]
@@ -164,7 +169,7 @@ def _walk(  # noqa: C901 - one loop with everything in locals: a call for each r
             if offset == end:
                 if end + 8 > size:
                     base, end = base + end, 0
-                    buffer = _read(fd, base, min(chunk, limit - base))
+                    buffer = fill(base, chunk)
                     size, find = len(buffer), buffer.find
                 if end + 8 <= size and unpack_number(buffer, end)[0] == length:
                     last_tid = tid

@@ -15,6 +15,8 @@ from zodbsh.filestorage.structs import FORMATS, MAGIC_SIZE
 _PACK_SIBLINGS = (".old", ".lock", ".pack")
 _PACK_PATIENCE = 1.0
 _PACK_PAUSE = 0.02
+# macOS refuses to read more than 2 GB at once.
+_MOST = 1 << 30
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _DENIED = {errno.EACCES, errno.EPERM}
@@ -78,13 +80,13 @@ class DataFile:
     def read(self, position: int, size: int) -> bytes:
         """Return ``size`` bytes from ``position``, fewer only where the file ends. Raises StorageIOError."""
         try:
-            data = os.pread(self._fd, size, position)
+            data = os.pread(self._fd, min(size, _MOST), position)
             if len(data) == size or not data:
                 return data
             # A signal or the system's own limit on one read may cut it short.
             parts = [data]
             done = len(data)
-            while done < size and (data := os.pread(self._fd, size - done, position + done)):
+            while done < size and (data := os.pread(self._fd, min(size - done, _MOST), position + done)):
                 parts.append(data)
                 done += len(data)
             return b"".join(parts)

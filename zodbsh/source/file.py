@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from zodbsh.engine.census import Census
 
+# A writer may finish a transaction just between seeing it in flight and looking closely.
+_PASSES = 20
 _LAYOUT_MARKER = ".layout"
 _MARKER_SIZE = 64
 
@@ -38,6 +40,7 @@ class FileSource:
         self._reader = FileStorageReader(path, ignore_damage=ignore_damage)
         self._lookup = self._reader.lookup
         self._bulk: BulkPass | None = None
+        self._census: Census | None = None
         self._blob_dir = blob_dir
         self._layout: str | None = None
         try:
@@ -97,10 +100,14 @@ class FileSource:
         """Count everything once. Raises FramingDamage."""
         if at < self.last_tid:
             return self._pass(self._bounds.end, at, progress).census()
-        if self._bulk is None:
-            self._take_bulk(progress)
-        assert self._bulk is not None
-        return self._bulk.census()
+        if self._census is None:
+            if self._bulk is None:
+                self._take_bulk(progress)
+            assert self._bulk is not None
+            self._census = self._bulk.census()
+            # The positions live on in the lookup; the rest has served.
+            self._bulk = None
+        return self._census
 
     def oids(self, at: int = MAX_ID) -> Iterator[int]:
         """Yield the oid of each object that exists at ``at``, in order. Raises FramingDamage."""
@@ -127,11 +134,11 @@ class FileSource:
 
     def _take_bulk(self, progress: Progress) -> None:
         """Walk the whole file once, for the overview and the newest positions together."""
-        for _ in range(2):
+        for _ in range(_PASSES):
             self._bulk = found = self._pass(self._reader.file.limit, MAX_ID, progress)
             if self._lookup.settle(found.end, found.totals.last_tid or 0, found.positions, found.pointers):
                 return
-        # A writer finished what the pass saw in flight, twice: the snapshot ends before it all the same.
+        # Each time a writer would have had to finish, in the same instant, what the pass saw in flight.
         raise DamagedDatabase(f"{self.path} changes in ways a database does not", hint="Try again.")
 
     def _pass(self, limit: int, until: int, progress: Progress) -> BulkPass:
