@@ -50,7 +50,8 @@ EXIT_HEAD = """\
 A closed pipe (`zodbsh log mydata.fs | head -1`) is no error: zodbsh stops silently, with status 0.
 What a command had to do is done by then.
 
-An error is two lines on stderr, `error: ...` and `hint: ...`. With `--format json` or `ndjson` it is one JSON object there:
+An error is two lines on stderr, `error: ...` and `hint: ...`.
+With `--format json` or `ndjson` it is one JSON object there:
 `{{"error": {{"code": "...", "message": "...", "hint": "..."}}}}`. Messages change; codes and statuses do not.
 
 | code | exit | meaning |

@@ -22,7 +22,9 @@ def documented() -> dict[str, object]:
     text = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
     return {
         heading: json.loads(example)
-        for heading, example in re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?```json\n(.*?)```", text, re.DOTALL | re.M)
+        for heading, example in re.findall(
+            r"^## ([^\n]+)\n(?:(?!^## ).)*?```json\n(.*?)```", text, re.DOTALL | re.MULTILINE
+        )
     }
 
 

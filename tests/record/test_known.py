@@ -1,6 +1,5 @@
 """Types that people know are shown as such; anything that only looks like one stays class and arguments."""
 
-# ruff: noqa: DTZ001 -- a datetime without a zone is what a record holds.
 import pickle
 import uuid
 from collections import Counter, OrderedDict, defaultdict

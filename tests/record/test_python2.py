@@ -48,7 +48,7 @@ def test_a_record_of_python_2(index):
         ("__main__.New", (), [("a", b"\xff\xfe"), ("b", "\u20ac")], [], []),
         ("__main__.L", (), [("x", 1)], [1, 2], []),
         ("__main__.D", (), [("y", 2)], [], [("a", 1)]),
-        datetime(2010, 3, 1, 12, 30, 5, 77),  # noqa: DTZ001 -- it has no zone.
+        datetime(2010, 3, 1, 12, 30, 5, 77),  # it has no zone
         date(1915, 1, 2),
         timedelta(1, 2, 3),
         time(1, 2, 3),

@@ -30,6 +30,9 @@ class Plain:
     def __init__(self):
         self.x = 1
 
+    def __repr__(self):
+        return "Plain()"
+
 
 class Account(Persistent):
     def __init__(self, **attributes):
@@ -50,7 +53,7 @@ def ours(value) -> object:
 VALUES = [
     None, True, 12, -5, 2**63 - 1, 2**63, -(2**70), 1.5, "text", "", b"", b"abc\xff", [], [1, [2]], (), (1, (2,)), {},
     {"a": {"b": 1}}, {1: 2, "x": 3}, {(1, 2): 3}, {None: 1}, {1}, frozenset({"a"}),
-    datetime(2020, 1, 2), datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC),  # noqa: DTZ001
+    datetime(2020, 1, 2), datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
     datetime(2020, 1, 2, tzinfo=timezone(timedelta(hours=2))), date(2020, 1, 2), time(1, 2, 3), time(1, tzinfo=UTC),
     timedelta(1, 2, 3), Decimal("1.50"), Decimal("NaN"), uuid.UUID(int=5), complex(1, 2), Fraction(1, 2), Plain(),
     Plain, len, range(3), ValueError("x"),

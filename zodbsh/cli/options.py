@@ -35,8 +35,9 @@ def command(*, examples: Sequence[str] = (), **settings: Any) -> Callable[[Calla
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         verb = function.__module__.rpartition(".cmd_")[2]
-        made: click.Command = click.command(verb, context_settings=context_settings, **settings)(function)
-        return made
+        make: Callable[[Callable[..., Any]], click.Command]
+        make = click.command(verb, context_settings=context_settings, **settings)
+        return make(function)
 
     return decorate
 
