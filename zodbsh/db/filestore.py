@@ -19,10 +19,11 @@ from ZODB.utils import z64
 
 from zodbsh.db.locks import locked
 from zodbsh.errors import DatabaseNotFound, StorageIOError, Unsupported
-from zodbsh.filestorage.damage import FramingDamage
-from zodbsh.filestorage.datafile import DataFile
-from zodbsh.filestorage.framing import scan_framing
+from zodbsh.filestorage.damage import Damage, FramingDamage
+from zodbsh.filestorage.datafile import DataFile, read_magic
+from zodbsh.filestorage.framing import scan_file
 from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
+from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown
@@ -171,9 +172,19 @@ def safe_indexes() -> Iterator[None]:
         FileStorage._restore_index = original
 
 
-def require_sound(path: str, progress: Progress) -> None:
-    """Raise FramingDamage where the file is damaged anywhere."""
-    damages = scan_framing(path, progress)
+def require_sound(path: str, progress: Progress = SILENT) -> None:
+    """Raise FramingDamage where the file is damaged anywhere.
+
+    A transaction that was never finished (its writer died) is no damage: ZODB
+    sets it aside. A beginning too short to tell what it was is: ZODB would cut
+    it off without a word.
+    """
+    with DataFile(path) as file:
+        read_magic(file)
+        scan = scan_file(file, progress)
+    damages = list(scan.damages)
+    if not damages and 0 < scan.tail <= STATUS_OFFSET:
+        damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))
     if damages:
         more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
         raise FramingDamage(path, damages[0], hint=f"`zodbsh recover {path} NEW.fs` saves what is sound{more}.")

@@ -38,7 +38,7 @@ def search_first(paths: Iterable[str]) -> Callable[[], None]:
     """
     before = list(sys.path)
     wanted = [os.path.abspath(path) for path in paths]
-    allowed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    allowed = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     kept = [path for path in before if path not in ("", os.getcwd()) or path in allowed]
     sys.path[:] = wanted + [path for path in kept if path not in wanted]
 
