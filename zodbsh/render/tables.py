@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from zodbsh.render.gate import escape
+from zodbsh.render.gate import escape, guard
 
 if TYPE_CHECKING:
     from zodbsh.render.output import Rows
@@ -29,6 +29,8 @@ def table_lines(rows: Rows, *, right: Sequence[str] = (), stream: TextIO, indent
     from zodbsh.render.output import is_terminal
 
     cells = [[cell_text(value) for value in row] for row in rows.rows]
+    for row in cells:
+        row[:1] = map(guard, row[:1])
     rights = [header in right for header in rows.headers]
     if is_terminal(stream):
         yield from _folded(list(rows.headers), cells, rights, _terminal_width() - indent)
