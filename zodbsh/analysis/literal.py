@@ -46,10 +46,10 @@ MAX_NESTING = 32
 _STRING = re.compile(
     r"""(?P<prefix>[bBuUrR]{0,2})(?:'(?P<single>(?:[^'\\\n]|\\.)*)'|"(?P<double>(?:[^"\\\n]|\\.)*)")"""
 )
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)")
+_NUMBER = re.compile(r"[+-]?(?:inf\b|0[xX][0-9a-fA-F_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)")
 _NAME = re.compile(r"[^\W\d]\w*")
 # What is shown but is no literal begins so: a reference, a tuple with something in it, a dotted name, a call.
-_SHOWN = re.compile(r"[<(]|\w+[.(]")
+_SHOWN = re.compile(r"[<(]|\w+[.(]|nan\b")
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^'"\[\]]+""")
 _SPACE = re.compile(r"[ \t]*")
 _CONSTANTS: dict[str, Key] = {"None": None, "True": True, "False": False}
@@ -97,8 +97,7 @@ def literal_text(key: Value | Key) -> str | None:
     if isinstance(key, float):
         if math.isnan(key):
             return None
-        # 1e999 reads back as infinity; `inf` is a name.
-        return repr(key) if math.isfinite(key) else ("1e999" if key > 0 else "-1e999")
+        return repr(key)
     if type(key) is tuple:
         return _tuple_text(key, MAX_NESTING)
     return None
@@ -239,7 +238,7 @@ def _number_value(text: str, position: int) -> int | float:
     try:
         if "x" in text.lower():
             return int(text, 16)
-        if any(mark in text for mark in ".eE"):
+        if any(mark in text for mark in ".eEi"):
             return float(text)
         return int(text)
     except ValueError:

@@ -158,6 +158,8 @@ class View:
         for step in chain(self._neighbours(wanted), islice(self.steps(), NEAR_LIMIT)):
             if len(step) <= _MAX_NEAR_LENGTH:
                 candidates.setdefault(step.strip(".[]'\""), step)
+        if text in candidates:
+            return [candidates[text]]  # the same key, of another type
         return [candidates[name] for name in get_close_matches(text, candidates, n=3)]
 
     def _neighbours(self, wanted: Key) -> Iterator[str]:
