@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from zodbsh.cli.context import AppContext, Database
 from zodbsh.errors import UsageError
 from zodbsh.render.output import Output
 from zodbsh.times import TidRange, parse_range, parse_time
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -64,6 +66,8 @@ class DatabaseArgument(click.Argument):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete file names."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -72,6 +76,8 @@ class TargetArgument(click.Argument):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete paths; whatever is wrong with the database, completion stays silent."""
+        from click.shell_completion import CompletionItem
+
         database = ctx.params.get("database")
         if not isinstance(database, Database):
             return []

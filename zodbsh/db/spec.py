@@ -12,7 +12,6 @@ import re
 import stat
 from dataclasses import dataclass, replace
 from typing import Literal
-from urllib.parse import parse_qsl
 
 from zodbsh.errors import DatabaseNotFound, UsageError
 
@@ -176,6 +175,8 @@ def _uri_spec(text: str) -> Spec:
     if scheme.lower() != "file":
         return Spec(text, "uri", uri=text)
     path, _, query = rest.partition("?")
+    from urllib.parse import parse_qsl
+
     options = dict(parse_qsl(query))
     if not _FILE_KEYS.issuperset(options):
         check_file(path)

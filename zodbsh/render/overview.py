@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.render.jsontext import value_json
 from zodbsh.render.output import Rows
 from zodbsh.render.sizes import count_text, size_text
 from zodbsh.render.values import value_text
@@ -112,6 +111,8 @@ def _facts(result: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _root_json(entry: RootEntry) -> dict[str, object]:
+    from zodbsh.render.jsontext import value_json
+
     return {
         "key": value_json(entry.key),
         "class": entry.class_,
