@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from persistent.mapping import PersistentMapping
 
-from zodbsh.analysis.literal import Attribute, Item, Segment, ShownKey, TargetSyntaxError, literal_text
+from zodbsh.analysis.keys import Attribute, Item, Segment, ShownKey, literal_text
+from zodbsh.analysis.literal import TargetSyntaxError
 from zodbsh.analysis.lookup import ForeignReference
 from zodbsh.analysis.records import BrokenRecord, DanglingReference
 from zodbsh.analysis.target import Target, TargetNotFound, complete_target, locate, parse_target, resolve

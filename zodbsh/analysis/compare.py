@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from zodbsh.analysis.identity import Identities
-from zodbsh.analysis.literal import literal_text
+from zodbsh.analysis.keys import literal_text
 from zodbsh.record.btrees import BucketState, TreeState, TreeStateError, read_tree_state, record_tree
 from zodbsh.record.shape import attribute_step, attributes, content_name, mapping_items, python_key_text, sequence_items
 from zodbsh.record.values import Dict, Instance, Record, Set, Value

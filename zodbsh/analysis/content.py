@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.analysis.literal import literal_text
+from zodbsh.analysis.keys import literal_text
 from zodbsh.record.shape import attribute_step, content_name, python_key_text
 from zodbsh.record.values import Instance, Record, Set, Value
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
 
-from zodbsh.analysis.literal import (
+from zodbsh.analysis.keys import (
     Attribute,
     Item,
     Key,

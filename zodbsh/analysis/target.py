@@ -14,18 +14,8 @@ import re
 from itertools import islice
 from typing import NamedTuple
 
-from zodbsh.analysis.literal import (
-    MAX_TARGET,
-    Attribute,
-    Item,
-    Segment,
-    Step,
-    TargetSyntaxError,
-    key_text,
-    read_key,
-    read_name,
-    step_text,
-)
+from zodbsh.analysis.keys import Attribute, Item, Segment, Step, key_text, step_text
+from zodbsh.analysis.literal import MAX_TARGET, TargetSyntaxError, read_key, read_name
 from zodbsh.analysis.lookup import View, follow, kind_text
 from zodbsh.analysis.records import read_record
 from zodbsh.errors import ObjectNotFound, ZodbshError

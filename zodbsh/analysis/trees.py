@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from zodbsh.analysis.literal import Key, ShownKey
+from zodbsh.analysis.keys import Key, ShownKey
 from zodbsh.analysis.records import dangling, read_record
 from zodbsh.errors import ExitCode, ObjectNotFound, ZodbshError
 from zodbsh.ids import oid_text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from zodbsh.analysis.compare import ABSENT
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.render.changes import change_json, change_lines
+from zodbsh.render.attributes import attribute_json, show_changes, side_text
 from zodbsh.render.gate import text_of
 from zodbsh.render.output import Rows
 from zodbsh.render.page import Span
@@ -74,18 +75,18 @@ class ObjectLogView(NamedTuple):
             page.gap()
             words = () if entry.transaction is None else _words(entry.transaction)
             page.line(Span(tid_text(entry.tid), "yellow"), f"  {time_text(entry.tid)}  ", _change_text(entry), *words)
-            for line in change_lines(entry.changes, class_of=self.class_of):
-                page.line("    ", *line)
+            show_changes(page, entry.changes, indent="    ", class_of=self.class_of)
             if entry.trouble is not None:
                 page.line("    ", Span(f"it cannot be compared: {entry.trouble}", "red"))
 
     def _rows(self) -> Iterator[tuple[object, ...]]:
-        from zodbsh.render.changes import side_text
-
         for entry in self.result.revisions:
             cells = (*_cells(entry.tid, entry.transaction), entry.change)
             for change in entry.changes:
-                old, new = (side_text(side, class_of=self.class_of, width=1000) for side in (change.old, change.new))
+                old, new = (
+                    None if side is ABSENT else side_text(side, self.class_of, width=1000)
+                    for side in (change.old, change.new)
+                )
                 yield (*cells, change.name, old, new)
             if not entry.changes:
                 yield (*cells, None, None, None)
@@ -100,7 +101,7 @@ class ObjectLogView(NamedTuple):
             "class": entry.class_,
             "change": entry.change,
             "restored_tid": None if entry.restored_tid is None else tid_text(entry.restored_tid),
-            "attributes": map(change_json, entry.changes),
+            "attributes": map(attribute_json, entry.changes),
             "trouble": entry.trouble,
         }
 
