@@ -106,7 +106,7 @@ def translated(name: str) -> Iterator[None]:
 
 def _ours(name: str, exc: Exception) -> ZodbshError | None:
     from zc.lockfile import LockError
-    from ZODB.POSException import ConflictError, POSError, POSKeyError, ReadOnlyError
+    from ZODB.POSException import ConflictError, POSError, POSKeyError, ReadOnlyError, UndoError
 
     if isinstance(exc, POSKeyError):
         oid = exc.args[0] if exc.args else b""
@@ -117,6 +117,11 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
         which = f"object {oid_text(oids[0])}" if oids else "an object"
         class_ = f" ({exc.class_name})" if exc.class_name else ""
         return Conflict(f"{name}: {which}{class_} was changed by another transaction", oids=oids)
+    if isinstance(exc, UndoError):
+        return Conflict(
+            f"{name}: cannot undo: later transactions changed the same objects",
+            hint="Nothing was written. Undo the later transactions first.",
+        )
     if isinstance(exc, ReadOnlyError):
         return NotWritable(f"{name}: the storage is read-only")
     if isinstance(exc, LockError):

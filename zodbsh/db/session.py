@@ -56,6 +56,8 @@ class Session:
     ``stage_id`` is the id of the stage this session goes on with, None from the
     moment its transaction has ended; ``known_stage`` the id of the stage on disk
     as this session knows it, empty for none (``zodbsh.stage.live`` keeps both).
+    ``undoing`` are the transactions that the next commit undoes, each with the
+    number of its objects (``zodbsh.db.undo``).
     """
 
     spec: Spec
@@ -68,6 +70,7 @@ class Session:
     mode_error: ZodbshError | None = None
     stage_id: str | None = None
     known_stage: str = ""
+    undoing: dict[int, int] = field(default_factory=dict)
     _finder: ClassFinder = field(default_factory=ClassFinder)
     _source: Source | None = None
     _on_commit: Callable[[], None] | None = None
@@ -259,18 +262,24 @@ class Session:
         """
         if self.mode_error is not None:
             raise self.mode_error
-        objects = len(self.pending().entries)
-        current = self.transaction.get()
-        if note:
-            current.note(note)
-        if user:
-            current.user = user
+        objects = len(self.pending().entries) + sum(self.undoing.values())
         with translated(self.spec.text):
-            current.commit()
+            if self.undoing:
+                from zodbsh.db.undo import commit_undo
+
+                commit_undo(self, note=note, user=user)
+            else:
+                current = self.transaction.get()
+                if note:
+                    current.note(note)
+                if user:
+                    current.user = user
+                current.commit()
         return Committed(self.base_tid, objects)
 
     def abort(self) -> None:
         """Drop what is uncommitted from the session, silent mutations included."""
+        self.undoing.clear()
         self.transaction.abort()
         self.connection.cacheMinimize()
 

@@ -86,7 +86,7 @@ def commit_stage(
 def commit_session(session: Session, *, note: str = "", user: str = "") -> CommitResult:
     """Commit what is uncommitted in a session, the stage it continues included."""
     _check_text(note, user)
-    if not session.pending().entries:
+    if not session.pending().entries and not session.undoing:
         return CommitResult(None, 0)
     return CommitResult(*session.commit(note=note, user=user))
 

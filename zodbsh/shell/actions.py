@@ -10,11 +10,12 @@ import click
 from ZODB.Connection import resetCaches
 
 from zodbsh.db.imports import ModuleFailed, describe, user_traceback
+from zodbsh.db.undo import prepare_undo
 from zodbsh.errors import ExitCode, UsageError
-from zodbsh.ids import parse_tid
+from zodbsh.ids import parse_tid, tid_text
 from zodbsh.shell.help import command_help, overview
 from zodbsh.shell.missing import missing_lines
-from zodbsh.times import parse_time
+from zodbsh.times import parse_time, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,9 +69,7 @@ def _make(shell: Shell) -> list[click.Command]:
     @click.argument("tid", required=False, metavar="[TID]")
     def undo(tid: str | None) -> int:
         """Undo a transaction (the last one, or TID) within this session; .commit makes it last."""
-        from zodbsh.shell.undo import prepare_undo
-
-        return prepare_undo(shell, None if tid is None else parse_tid(tid))
+        return undo_transaction(shell, shell.session.base_tid if tid is None else parse_tid(tid))
 
     @command
     @click.argument("module", metavar="MODULE")
@@ -112,6 +111,15 @@ def _make(shell: Shell) -> list[click.Command]:
         raise Leave
 
     return [help_, stage, at, undo, load, reload, missing, pager, quit_]
+
+
+def undo_transaction(shell: Shell, tid: int) -> int:
+    """Show a transaction and have the next commit undo it. Raises NothingToUndo, Unsupported, UncommittedChanges."""
+    require_clean(shell)
+    prepare_undo(shell.session, tid)
+    shell.commands.dispatch(["show", tid_text(tid)], shell.app)
+    shell.say(f"{tid_text(tid)} ({time_text(tid)}) will be undone by .commit; .abort forgets it")
+    return ExitCode.OK
 
 
 def look_at(shell: Shell, text: str) -> int:

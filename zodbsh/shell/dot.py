@@ -32,8 +32,10 @@ def run_dot(shell: Shell, line: str) -> int:
         return _run_own(shell, own, rest)
     if name not in table_names(shell):
         return shell.commands.show(_unknown(shell, name), shell.output)
-    if name == "commit" and not _may_commit(shell, rest):
-        return ExitCode.FINDINGS
+    if name == "commit" and not {"-h", "--help"} & set(rest):
+        from zodbsh.shell.commit import commit
+
+        return commit(shell, rest) if _may_commit(shell) else ExitCode.FINDINGS
     run = partial(run_table, shell, [name, *rest])
     if shell.pager and name not in _ACTS:
         from zodbsh.shell.pager import paged
@@ -86,9 +88,7 @@ def _run_own(shell: Shell, command: click.Command, rest: list[str]) -> int:
     return int(result) if isinstance(result, int) else ExitCode.OK
 
 
-def _may_commit(shell: Shell, rest: list[str]) -> bool:
-    if "--help" in rest or "-h" in rest:
-        return True
+def _may_commit(shell: Shell) -> bool:
     try:
         return shell.review()
     except ZodbshError as exc:

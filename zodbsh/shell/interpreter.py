@@ -17,9 +17,10 @@ from zodbsh.shell.dot import run_dot
 from zodbsh.shell.evaluation import Evaluator, traceback_text
 from zodbsh.shell.missing import MissingReport
 from zodbsh.shell.review import review_lines, silent_line
-from zodbsh.shell.stage import stage_changes, staged_text
+from zodbsh.shell.stage import staged_text
 from zodbsh.shell.watch import CommitWatch
 from zodbsh.shell.words import is_dot_command
+from zodbsh.stage.live import keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +89,6 @@ class Shell:
         self.import_paths = tuple(import_paths)
         self.no_import = no_import
         self.pager = False
-        self.undoing: set[int] = set()
         self.own_commands: dict[str, click.Command] | None = None
         self.evaluator = Evaluator(session.namespace())
         self.watch = CommitWatch(self)
@@ -186,8 +186,8 @@ class Shell:
 
     def show_review(self, dirty: Dirty) -> None:
         """Show what is dirty."""
-        if dirty or dirty.shared or self.undoing:
-            for line in review_lines(dirty, undoing=self.undoing):
+        if dirty or dirty.shared or self.session.undoing:
+            for line in review_lines(dirty, undoing=self.session.undoing):
                 self.say(line)
 
     def settle(self, dirty: Dirty, *, commit: bool = True) -> bool:
@@ -195,7 +195,7 @@ class Shell:
         if self.ask is None:
             return True
         for entry in dirty.silent:
-            answer = self.ask(f"{silent_line(entry)}: mark it [c]hanged, [r]evert it, [i]gnore it? ", "cri")
+            answer = self.ask(f"{silent_line(entry)}: mark [c]hanged, [r]evert, [i]gnore? ", "cri")
             if answer in (None, EOF):
                 return False
             if answer == "c":
@@ -209,7 +209,7 @@ class Shell:
     def stage(self) -> int:
         """Keep the uncommitted changes on disk; returns an exit status, errors are shown."""
         try:
-            stage = stage_changes(self.session).stage
+            stage = keep(self.session).stage
         except (ZodbshError, OSError) as exc:
             return self.commands.show(exc, self.output)
         next_ = "(zodbsh diff | commit | abort)" if self.ask is None else "(.diff | .commit | .abort)"

@@ -6,9 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.shell.commit import commit
 from zodbsh.shell.dot import run_table
 from zodbsh.shell.interpreter import EOF
-from zodbsh.shell.stage import is_staged, stage_changes
+from zodbsh.shell.stage import is_staged
+from zodbsh.stage.live import keep
 
 if TYPE_CHECKING:
     from zodbsh.db.changes import Dirty
@@ -25,9 +27,9 @@ def may_leave(shell: Shell) -> bool:
     dirty = None
     try:
         dirty = shell.dirty()
-        if not dirty and not shell.undoing:
+        if not dirty and not shell.home.undoing:
             return True
-        if not dirty.silent and not shell.undoing and is_staged(shell.home):
+        if not dirty.silent and not shell.home.undoing and is_staged(shell.home):
             shell.say("the stage is kept: `zodbsh diff` shows it, `zodbsh commit` and `zodbsh abort` decide about it")
             return True
         shell.show_review(dirty)
@@ -41,7 +43,7 @@ def rescue(shell: Shell) -> None:
     """Stage what is uncommitted, when the program is being ended from outside."""
     if shell.home.dirty_count():
         with suppress(ZodbshError, OSError):
-            stage_changes(shell.home)
+            keep(shell.home)
 
 
 def _decide(shell: Shell, dirty: Dirty | None) -> bool:
@@ -55,7 +57,7 @@ def _decide(shell: Shell, dirty: Dirty | None) -> bool:
     if answer in ("c", "s") and dirty is not None and not shell.settle(dirty, commit=answer == "c"):
         return False
     if answer == "c":
-        return run_table(shell, ["commit"]) == ExitCode.OK
+        return commit(shell) == ExitCode.OK
     if answer in ("s", EOF):
         return shell.stage() == ExitCode.OK
     return False

@@ -50,8 +50,8 @@ def toolbar_fragments(shell: Shell) -> StyleAndTextTuples:
         fragments.append(("class:toolbar.dirty", f" {count:,} uncommitted "))
     else:
         fragments.append(("", " clean "))
-    if shell.undoing:
-        fragments.append(("class:toolbar.dirty", f" {len(shell.undoing)} to undo "))
+    if shell.home.undoing:
+        fragments.append(("class:toolbar.dirty", f" {len(shell.home.undoing)} to undo "))
     fragments.append(("class:toolbar.key", " .help  Tab completes  Ctrl-D leaves"))
     return fragments
 

@@ -31,11 +31,11 @@ def review_lines(dirty: Dirty, *, undoing: Collection[int] = ()) -> list[str]:
     """Return what a person must know before a commit, one line an object, unescaped."""
     lines = [summary(dirty)]
     lines += [f"  undo     transaction {tid_text(tid)} ({time_text(tid)})" for tid in sorted(undoing)]
-    lines += _objects("changed", dirty.changed)
-    lines += _objects("new", dirty.new)
+    lines += _objects((("changed", dirty.changed), ("new", dirty.new), ("silent", dirty.silent)))
     if dirty.silent:
-        lines += _objects("silent", dirty.silent)
-        lines.append("silent: changed in place without ZODB's notice; not saved by a commit, not undone by an abort")
+        lines.append(
+            "silent: changed in place, ZODB was not told; a commit does not save it, an abort does not undo it"
+        )
     for shared in dirty.shared[:MAX_SHOWN]:
         owners = " and ".join(owner.path for owner in shared.owners)
         lines.append(
@@ -53,19 +53,17 @@ def review_lines(dirty: Dirty, *, undoing: Collection[int] = ()) -> list[str]:
 def silent_line(entry: DirtyObject) -> str:
     """Return a silent mutation in one line, for the question what to do with it."""
     names = f" ({', '.join(filter(None, entry.names))})" if any(entry.names) else ""
-    return f"{entry.path}{names} was changed in place, unnoticed by ZODB"
+    return f"{entry.path}{names} was changed in place"
 
 
-def _objects(word: str, entries: Sequence[DirtyObject]) -> list[str]:
-    shown = entries[:MAX_SHOWN]
-    width = max((len(entry.path) for entry in shown), default=0)
-    class_width = max((len(entry.class_) for entry in shown), default=0)
+def _objects(kinds: Sequence[tuple[str, Sequence[DirtyObject]]]) -> list[str]:
+    shown = [(word, entry) for word, entries in kinds for entry in entries[:MAX_SHOWN]]
+    width = max((len(entry.path) for _, entry in shown), default=0)
+    class_width = max((len(entry.class_) for _, entry in shown), default=0)
     lines = []
-    for entry in shown:
+    for word, entry in shown:
         oid = "" if entry.oid >= PROVISIONAL or entry.path == oid_text(entry.oid) else oid_text(entry.oid)
         names = ", ".join(filter(None, entry.names))
-        line = f"  {word:<8} {entry.path:<{width}}  {entry.class_:<{class_width}}  {oid}  {names}"
-        lines.append(line.rstrip())
-    if len(entries) > MAX_SHOWN:
-        lines.append(f"  and {len(entries) - MAX_SHOWN:,} more {word}")
+        lines.append(f"  {word:<8} {entry.path:<{width}}  {entry.class_:<{class_width}}  {oid}  {names}".rstrip())
+    lines += [f"  and {len(entries) - MAX_SHOWN:,} more {word}" for word, entries in kinds if len(entries) > MAX_SHOWN]
     return lines

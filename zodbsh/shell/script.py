@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from zodbsh.shell.interpreter import Shell
 
 
+_LONG = 100
+
+
 def run_code(shell: Shell, code: str) -> int:
     """Run the code of ``-c``; without dot commands in it, nothing runs unless all of it is Python."""
     lines = dedented(code).splitlines(keepends=True)
@@ -52,36 +55,62 @@ def run_script(shell: Shell, lines: Iterable[str], *, name: str) -> int:
         return _end(shell, status)
 
 
+class Cell:
+    """The lines of one statement as they come in."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.lines: list[str] = []
+        self._evaluator = shell.evaluator
+        self._next_look = 0
+
+    def is_whole(self, *, surely: bool = False) -> bool:
+        """Tell whether the lines are a statement, or never will be one.
+
+        To look is to compile: a long cell is looked at each time it has grown by
+        half, unless the answer is needed (``surely``).
+        """
+        if len(self.lines) < self._next_look and not surely:
+            return False
+        whole = self._evaluator.completeness("".join(self.lines)) != "incomplete"
+        if not whole and len(self.lines) > _LONG:
+            self._next_look = len(self.lines) * 3 // 2
+        return whole
+
+    def take(self) -> str:
+        """Return the text and begin anew."""
+        text = "".join(self.lines)
+        self.lines, self._next_look = [], 0
+        return text
+
+
 def pieces(shell: Shell, lines: Iterable[str], name: str) -> Iterator[str | Outcome]:
     """Yield each dot command, and the outcome of each statement, as soon as it is whole."""
-    cell: list[str] = []
+    cell = Cell(shell)
     known: list[str] = []
     remember_source(name, known)
     for number, line in enumerate(lines, 1):
         known.append(line if line.endswith("\n") else f"{line}\n")
         starts = bool(line.strip()) and not line[0].isspace()
-        if cell and starts and not continues_block(line) and _is_whole(shell, cell):
-            yield from _outcomes(shell, cell, name, number - len(cell))
-            cell = []
-        if not cell and is_dot_command(line):
+        dot = is_dot_command(line)
+        if cell.lines and starts and not continues_block(line) and cell.is_whole(surely=dot):
+            first = number - len(cell.lines)
+            yield from _outcomes(shell, cell.take(), name, first)
+        if not cell.lines and dot:
             yield line.rstrip("\n")
             continue
-        if cell or line.strip():
-            cell.append(known[-1])
-            if starts and _is_whole(shell, cell) and not is_block("".join(cell)):
-                yield from _outcomes(shell, cell, name, number - len(cell) + 1)
-                cell = []
-    if cell:
-        yield from _outcomes(shell, cell, name, len(known) - len(cell) + 1)
+        if cell.lines or line.strip():
+            cell.lines.append(known[-1])
+            if starts and cell.is_whole() and not is_block("".join(cell.lines)):
+                first = number - len(cell.lines) + 1
+                yield from _outcomes(shell, cell.take(), name, first)
+    if cell.lines:
+        first = len(known) - len(cell.lines) + 1
+        yield from _outcomes(shell, cell.take(), name, first)
 
 
-def _is_whole(shell: Shell, cell: list[str]) -> bool:
-    return shell.evaluator.completeness("".join(cell)) != "incomplete"
-
-
-def _outcomes(shell: Shell, cell: list[str], name: str, first_line: int) -> Iterator[Outcome]:
+def _outcomes(shell: Shell, text: str, name: str, first_line: int) -> Iterator[Outcome]:
     try:
-        trees = list(shell.evaluator.statements(dedented("".join(cell)), name, first_line=first_line))
+        trees = list(shell.evaluator.statements(dedented(text), name, first_line=first_line))
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as exc:
         yield Outcome(error=exc)
         return

@@ -29,9 +29,14 @@ class CommitWatch:
         self._before = self._shell.home.dirty_count() > 0
 
     def afterCompletion(self, transaction: Any) -> None:  # noqa: N802 - ISynchronizer's name
-        """Note a commit of something."""
-        if transaction.status == "Committed" and not self.quiet:
+        """Note how the user's own code ended the transaction."""
+        if self.quiet:
+            return
+        if transaction.status == "Committed":
             self._committed = self._committed or self._before
+        else:
+            # An abort forgets everything that a commit would have done.
+            self._shell.home.undoing.clear()
 
     def newTransaction(self, _transaction: Any) -> None:  # noqa: N802 - ISynchronizer's name
         """Nothing happens when a transaction begins."""
@@ -45,7 +50,7 @@ class CommitWatch:
         shell.say(f"committed {tid_text(shell.home.base_tid)}")
         with suppress(CannotSave):
             for entry in shell.dirty().silent:
-                shell.say(f"warning: {silent_line(entry)}: it was not saved")
+                shell.say(f"warning: {silent_line(entry)} and not marked changed: it was not saved")
 
     def close(self) -> None:
         """Stop watching."""
