@@ -1,5 +1,6 @@
 # make shell   a shell on a tutorial database (mydata.fs)
 # make test    lint, types, import contracts, tests
+# make bench   the claims about speed, each beside its peer in one run
 # make docs    regenerate docs/cli.md and docs/exit-codes.md;  make completions  regenerate completions/
 # PYTHON=...   the interpreter to use (3.11 or newer);  DATABASE=...  another database for `make shell`
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
 
-.PHONY: shell test lint types imports unit docs completions clean
+.PHONY: shell test lint types imports unit bench docs completions clean
 
 shell: $(VENV)/.shell
 	@if [ -t 0 ]; then \
@@ -37,6 +38,10 @@ imports: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ptpython
+	@failed=0; for script in benchmarks/bench_*.py; do $(BIN)/python $$script || failed=1; done; exit $$failed
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py docs

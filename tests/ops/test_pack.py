@@ -158,6 +158,23 @@ def test_what_would_go_is_what_zodb_removes(tmp_path: Path, seed: int, gc: bool)
         assert plan.after.transactions == len(tids(copy))
 
 
+def test_a_dry_run_reads_real_databases() -> None:
+    """Databases that applications left behind: every reference is followed, Python 2's included."""
+    corpus = Path(os.environ.get("ZODBSH_CORPUS", ""))
+    files = sorted(corpus.rglob("*.fs")) if "ZODBSH_CORPUS" in os.environ else []
+    if not files:
+        pytest.skip("ZODBSH_CORPUS names no folder of databases")
+    for path in files:
+        source = FileSource(str(path))
+        result = preview(source)
+        unpacked = preview(source, collect=False)
+        source.close()
+        assert (result.findings, unpacked.objects_removed) == ((), 0)
+        assert result.after is not None
+        assert result.before is not None
+        assert result.after.objects == result.before.objects - (result.objects_removed or 0) > 0
+
+
 def test_a_dry_run_tells_classes_and_writes_nothing(shop: Path) -> None:
     """The dry run counts objects, revisions and bytes by class; the folder is as it was."""
     before = {entry.name: entry.stat().st_mtime_ns for entry in shop.parent.iterdir()}
