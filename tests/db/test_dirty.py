@@ -7,7 +7,6 @@ from types import ModuleType
 
 import BTrees.OOBTree
 import pytest
-import transaction
 from persistent import Persistent
 from persistent.list import PersistentList
 from persistent.mapping import PersistentMapping
@@ -121,15 +120,16 @@ def test_classes_of_a_module_made_by_hand_are_named(session, monkeypatch):
     assert dirty(session).main_classes == ("made_by_hand.Thing",)
 
 
-def test_blobs_and_sets_are_not_silent(session, bank):
-    """The order of a set's items in a record depends on the process that wrote it."""
-    session.root.account.names = {"a", "b", "c", "d", "e"}
+def test_a_set_in_another_order_is_not_silent(session):
+    """The order of a set's items in a record depends on how it came about."""
+    session.root.account.names = {8, 0}
     session.commit()
-    data, _ = session.connection._storage.load(session.root.account._p_oid)
     session.connection.cacheMinimize()
-    session.root.account.names = set(reversed(sorted(session.root.account.names)))
-    transaction.abort()
-    assert "e" in session.root.account.names
+    names = session.root.account.names
+    before = list(names)
+    names.clear()
+    names.update(reversed(before))
+    assert list(names) != before
     assert silent(session) == []
 
 

@@ -227,7 +227,7 @@ def test_near_names_are_offered(config, fs, monkeypatch, tmp_path):
 @pytest.mark.parametrize("text", ["[databases", "databases = 3", "[databases]\nx = 3"])
 def test_a_config_file_that_makes_no_sense(config, text):
     config.write_text(text)
-    with pytest.raises(UsageError, match="config.toml"):
+    with pytest.raises(UsageError, match=r"config\.toml"):
         parse_spec("shop")
 
 

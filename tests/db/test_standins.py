@@ -98,7 +98,8 @@ def test_missing_classes_are_listed(session):
         "-p DIR with the folder that holds 'bank', or install the package that provides it.",
     )
     assert {found.dotted for found in session.missing} == {
-        "bank.Account", "bank.Counter", "more.Slots", "more.Folder", "bank.Money", "more.Names", "more.Items", "bank.Point"
+        "bank.Account", "bank.Counter", "more.Slots", "more.Folder", "bank.Money", "more.Names", "more.Items",
+        "bank.Point",
     }  # fmt: skip
     money = next(found for found in session.missing if found.dotted == "bank.Money")
     assert money.used_by == 1

@@ -222,6 +222,10 @@ class Session:
         obj = self._loaded(oid)
         if oid in {entry.oid for entry in self.pending().entries if entry.new}:
             raise UsageError("a new object has no stored state to go back to", hint="Remove the reference to it.")
+        store = self.connection._savepoint_storage
+        if store is not None:
+            # What a savepoint (or a stage) holds of it is a change as well.
+            store.index.pop(to_bytes(oid), None)
         obj._p_invalidate()
 
     def restore(

@@ -68,15 +68,18 @@ def keep(session: Session, *, note: str = "", user: str = "") -> Kept:
     pending = session.pending()
     before = store.load(session.spec) if session.known_stage else None
     continued = session.stage_id is not None
-    if not pending.entries and not (continued and before):
+    if not pending.entries and not continued:
         return Kept(before, saved=False)
+    if not pending.entries:
+        # Every staged change was taken back one by one.
+        return Kept(None, saved=store.drop(session.spec, only=session.known_stage))
     _require_useful(session)
     if before is None or continued:
-        created = before.created if before else None
+        created = before.created if before is not None else None
         after = make_stage(
             pending,
-            note=note or (before.note if before else ""),
-            user=user or (before.user if before else ""),
+            note=note or (before.note if before is not None else ""),
+            user=user or (before.user if before is not None else ""),
             created=created,
         )
     else:
