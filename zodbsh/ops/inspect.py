@@ -63,14 +63,13 @@ class Inside(NamedTuple):
 class Link(NamedTuple):
     """A reference of the record: the way to it, what it leads to, and whether that exists.
 
-    ``exists`` is None where it leads into another database. ``internal`` marks a BTree's own nodes and buckets.
+    ``exists`` is None where it leads into another database.
     """
 
     step: str
     ref: Ref
     class_: str | None
     exists: bool | None
-    internal: bool = False
 
 
 class Blob(NamedTuple):
@@ -86,6 +85,8 @@ class ObjectView(NamedTuple):
     ``oid``, ``revision``, ``record`` are those of the record; ``value`` is the embedded value, ``class_`` its type or
     the object's class. ``path`` is the oid's text where no path is known. A value in a large BTree lies in the record
     of a bucket: ``owner`` is then the tree. ``part_of`` is the path of the tree that an object is a node of.
+    ``links`` holds the first references, ``links_more`` counts the others; ``nodes`` counts those that a BTree's record
+    has to its own nodes and buckets, which are not among them.
     """
 
     oid: int
@@ -100,6 +101,7 @@ class ObjectView(NamedTuple):
     inside: Inside
     links: tuple[Link, ...]
     links_more: int
+    nodes: int
     part_of: str | None = None
     blob: Blob | None = None
 
@@ -141,12 +143,13 @@ def inspect(snapshot: Snapshot, target: str, *, limit: int | None = None, depth:
             path = place.path + path.removeprefix(owner_path)
             owner_path = place.path
     class_ = kind_text(subject)
-    found_edges = list(edges(record) if not found.embedded else _edges_of(found.value))
-    links = tuple(_link(snapshot, step, ref) for step, ref in found_edges[:limit])
+    all_edges = list(_edges_of(found.value) if found.embedded else edges(record))
+    outside = [(step, ref) for step, ref in all_edges if step != INTERNAL]
+    links = tuple(_link(snapshot, step, ref) for step, ref in outside[:limit])
     return ObjectView(
         found.oid, path, class_, revision, record, found.embedded, found.value, found.owner, owner_path,
         _Expansion(snapshot, limit).inside(view, depth, (found.oid,)),
-        links, len(found_edges) - len(links),
+        links, len(outside) - len(links), len(all_edges) - len(outside),
         part_of,
         _blob(snapshot, revision) if class_ == _BLOB else None,
     )  # fmt: skip
@@ -165,12 +168,11 @@ def _edges_of(value: Value) -> Iterator[tuple[str, Ref]]:
 
 
 def _link(snapshot: Snapshot, step: str, ref: Ref) -> Link:
-    internal = step == INTERNAL
     said = None if ref.class_ is None else class_text(ref.class_)
     if ref.database is not None:
-        return Link(step, ref, said, None, internal)
+        return Link(step, ref, said, None)
     class_ = snapshot.class_of(ref.oid)
-    return Link(step, ref, class_ or said, class_ is not None, internal)
+    return Link(step, ref, class_ or said, class_ is not None)
 
 
 def _blob(snapshot: Snapshot, revision: Revision) -> Blob | None:

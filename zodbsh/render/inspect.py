@@ -57,6 +57,7 @@ class InspectView(NamedTuple):
             found["items_counted"] = content.exact
         found["references"] = map(_link_json, result.links)
         found["references_more"] = result.links_more
+        found["references_to_nodes"] = result.nodes
         if result.blob is not None:
             found["blob"] = {"path": result.blob.path, "bytes": result.blob.bytes}
         if self.opened:
@@ -140,17 +141,16 @@ class InspectView(NamedTuple):
             page.line("  ", "and " if objects else "", ", ".join(counts))
 
     def _links(self, page: Page) -> None:
-        links = [link for link in self.result.links if not link.internal]
-        internal = len(self.result.links) - len(links)
-        if self.result.links:
+        result = self.result
+        if result.links or result.links_more or result.nodes:
             page.gap()
             page.heading("references, to objects with records of their own")
-        if links:
-            page.table(Rows(("from", "class", "oid", ""), map(_link_row, links)), indent="  ")
-        if internal:
-            page.line(f"  {count_text(internal, 'reference')} within the BTree itself")
-        if self.result.links_more:
-            page.line(f"  (... and {self.result.links_more:,} more: --all)")
+        if result.links:
+            page.table(Rows(("from", "class", "oid", ""), map(_link_row, result.links)), indent="  ")
+        if result.links_more:
+            page.line(f"  (... and {result.links_more:,} more: --all)")
+        if result.nodes:
+            page.line(f"  {count_text(result.nodes, 'reference')} to the nodes and buckets of the BTree itself")
 
 
 def _facts(result: ObjectView) -> Iterator[tuple[str, str]]:
@@ -209,7 +209,6 @@ def _link_json(link: Link) -> dict[str, object]:
         "exists": link.exists,
         "weak": link.ref.weak,
         "database": link.ref.database,
-        "internal": link.internal,
     }
 
 

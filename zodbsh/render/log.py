@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from zodbsh.render.values import ClassOf
     from zodbsh.source.base import Transaction
 
+# So many changes of one revision are shown; JSON and CSV have all.
+_SHOWN = 30
 _STATUS = {"p": "packed", "u": "undone", "c": "unfinished"}
 
 
@@ -75,7 +77,9 @@ class ObjectLogView(NamedTuple):
             page.gap()
             words = () if entry.transaction is None else _words(entry.transaction)
             page.line(Span(tid_text(entry.tid), "yellow"), f"  {time_text(entry.tid)}  ", _change_text(entry), *words)
-            show_changes(page, entry.changes, indent="    ", class_of=self.class_of)
+            show_changes(page, entry.changes[:_SHOWN], indent="    ", class_of=self.class_of)
+            if len(entry.changes) > _SHOWN:
+                page.line(f"    (... and {len(entry.changes) - _SHOWN:,} more)")
             if entry.trouble is not None:
                 page.line("    ", Span(f"it cannot be compared: {entry.trouble}", "red"))
 
