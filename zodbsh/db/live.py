@@ -9,6 +9,7 @@ from typing import Any
 from ZODB.Connection import Connection
 from ZODB.DB import DB
 
+from zodbsh.db.python2 import Python2Reader
 from zodbsh.db.standins import ClassFinder
 from zodbsh.ids import from_bytes
 
@@ -18,6 +19,11 @@ _CACHE_SIZE = 5000
 
 class SessionConnection(Connection):  # type: ignore[misc]
     """A connection that knows which object it is loading, and counts what is dirty."""
+
+    def __init__(self, db: Any, *args: Any, **options: Any) -> None:
+        super().__init__(db, *args, **options)
+        if getattr(db.storage, "python2", False):
+            self._reader = Python2Reader(self, self._cache, db.classFactory)
 
     def setstate(self, obj: Any) -> None:
         """Load an object's state, noting whose record names a class that is missing."""

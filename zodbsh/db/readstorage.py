@@ -33,6 +33,8 @@ class SnapshotStorage:
     def __init__(self, source: Source, at: int = MAX_ID) -> None:
         self.source = source
         self.tid = min(at, source.last_tid)
+        # Its records hold Python 2's strings (``zodbsh.db.python2``).
+        self.python2 = source.info().format == "FS21"
         self.last_provisional = PROVISIONAL - 1
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 

@@ -145,6 +145,11 @@ class Session:
         return self.mode == "read-write"
 
     @property
+    def python2(self) -> bool:
+        """Whether the records are Python 2's: nothing can be committed, so nothing is staged."""
+        return bool(getattr(self.db.storage, "python2", False))
+
+    @property
     def transaction(self) -> Any:
         """The transaction manager: ``get``, ``begin``, ``commit``, ``abort``, ``savepoint``."""
         return transaction.manager

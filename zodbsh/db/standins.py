@@ -85,17 +85,18 @@ class ClassFinder:
             return _reconstruct
         if self.no_import:
             found = _allowed(module, name)
-            return self._stand_in(module, name, "not imported (--no-import)") if found is _MARK else found
+            return self.stand_in(module, name, "not imported (--no-import)") if found is _MARK else found
         reason = ""
         try:
             found = find_global(module, name)
         except Exception as exc:  # noqa: BLE001 - the module's own code may raise anything while it is imported
             found, reason = None, f"{type(exc).__name__}: {exc}"
         if reason or (isinstance(found, type) and issubclass(found, Broken) and found is not Broken):
-            return self._stand_in(module, name, reason or _why(module, name))
+            return self.stand_in(module, name, reason or _why(module, name))
         return found
 
-    def _stand_in(self, module: str, name: str, reason: str) -> type:
+    def stand_in(self, module: str, name: str, reason: str) -> type:
+        """Return the stand-in for a name, noting that it is missing and why."""
         key = (module, name)
         if key not in self.missing:
             self.missing[key] = MissingClass(module, name, self.loading, reason, self._hint(module))

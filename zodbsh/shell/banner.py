@@ -27,6 +27,7 @@ def banner_lines(session: Session, stage: Stage | None, *, interactive: bool) ->
     if session.at is not None:
         yield f"read-only, {session.mode_reason}"
     elif not session.writable:
-        yield f"read-only: {session.mode_reason}; changes can be staged"
+        staging = "" if session.python2 else "; changes can be staged"
+        yield f"read-only: {session.mode_reason}{staging}"
     if stage is not None:
         yield f"goes on with what is {staged_text(stage)}     (.status | .diff | .commit | .abort)"

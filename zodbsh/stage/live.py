@@ -117,7 +117,7 @@ def _same(before: Stage, after: Changes) -> bool:
 def _require_useful(session: Session) -> None:
     """Refuse to stage what could never be committed."""
     store.stage_path(session.spec)
-    if session.spec.kind == "file" and session.source().info().format == "FS21":
+    if session.python2:
         raise Unsupported(
             f"{session.spec.text} is in Python 2's format: nothing can be staged, because nothing can be committed",
             hint="Copy it with a Python 2 tool first, or only look.",
