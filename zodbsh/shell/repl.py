@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app_session
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.lexers import Lexer, SimpleLexer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.history import History
+    from prompt_toolkit.output import Output
 
     from zodbsh.shell.interpreter import Shell
 
@@ -69,7 +71,18 @@ def prompt_session(shell: Shell, *, history: History, vi: bool = False) -> Promp
         style=shell_style(color=color),
         include_default_pygments_style=False,
         enable_open_in_editor=True,
+        output=_with_toolbar(get_app_session().output),
     )
+
+
+def _with_toolbar(output: Output) -> Output:
+    """Let the toolbar show in a terminal that does not tell where its cursor is.
+
+    prompt_toolkit hides it there, because it cannot tell the height that is left.
+    """
+    if not output.responds_to_cpr:
+        setattr(output, "get_rows_below_cursor_position", lambda: 1)  # noqa: B010 - of this instance only
+    return output
 
 
 def ask(questions: PromptSession[str], question: str, choices: str) -> str | None:
