@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_a_held_lock_opens_read_only(path, session):
         assert [(oid, new) for oid, _, new in summary(second)] == [(1, False), (0, False), (PROVISIONAL, True)]
         with pytest.raises(DatabaseLocked):
             second.commit()
-        with pytest.raises(ReadOnlyError):
+        with pytest.raises(ReadOnlyError, match=re.escape(second.mode_reason)):
             transaction.commit()
         transaction.abort()
 

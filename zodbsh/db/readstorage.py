@@ -27,11 +27,13 @@ from zodbsh.source.base import Source
 class SnapshotStorage:
     """What ZODB needs of a storage to read; whatever writes raises ReadOnlyError.
 
-    Shows the source as of tid ``at``. Closing it closes the source.
+    Shows the source as of tid ``at``. Closing it closes the source. ``reason``
+    goes with each ReadOnlyError.
     """
 
-    def __init__(self, source: Source, at: int = MAX_ID) -> None:
+    def __init__(self, source: Source, at: int = MAX_ID, *, reason: str = "") -> None:
         self.source = source
+        self.reason = reason
         self.tid = min(at, source.last_tid)
         # Its records hold Python 2's strings (``zodbsh.db.python2``).
         self.python2 = source.info().format == "FS21"
@@ -153,7 +155,7 @@ class SnapshotStorage:
         self.source.close()
 
     def _refuse(self, *_args: Any, **_options: Any) -> Any:
-        raise ReadOnlyError
+        raise ReadOnlyError(*(part for part in (self.reason,) if part))
 
     tpc_begin = store = tpc_vote = tpc_finish = pack = undo = _refuse
     storeBlob = checkCurrentSerialInTransaction = deleteObject = _refuse  # noqa: N815

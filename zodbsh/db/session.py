@@ -348,7 +348,7 @@ def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
         except (DatabaseLocked, NotWritable, NoPermission) as exc:
             error = exc
     source = open_source(spec)
-    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at), source, error)
+    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at, reason=error.message), source, error)
 
 
 def _ensure_root(connection: SessionConnection) -> None:
