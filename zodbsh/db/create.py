@@ -52,6 +52,9 @@ def create_filestorage(path: str, roots: Mapping[str, Factory], *, blob_dir: str
     import ZODB
     import ZODB.FileStorage
 
+    from zodbsh.db.open import quiet_logging
+
+    quiet_logging()
     storage = ZODB.FileStorage.FileStorage(path, create=True, blob_dir=blob_dir)
     try:
         database = ZODB.DB(storage)
