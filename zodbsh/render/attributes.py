@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _WIDTH = 100
 _PARTS = 20
 _LINES = 200
+# Comparing takes the square of the lines that differ, in the worst case.
+_COMPARED_LINES = 10_000
+_MORE = "(... and more: --format json)"
 # A text is shown by line where it has lines, and is worth the room.
 _LONG = 60
 
@@ -62,6 +65,8 @@ def side_text(side: Side, class_of: ClassOf | None = None, *, width: int = _WIDT
 
 
 def _by_line(old: str, new: str) -> bool:
+    if old.count("\n") + new.count("\n") > _COMPARED_LINES:
+        return False
     return "\n" in old or "\n" in new or (len(old) > _LONG and len(new) > _LONG)
 
 
@@ -70,7 +75,7 @@ def _show_lines(page: Page, old: str, new: str, indent: str) -> None:
     lines = islice(unified_diff(old.split("\n"), new.split("\n"), lineterm="", n=1), 2, None)
     for number, line in enumerate(lines):
         if number == _LINES:
-            page.line(indent, "...")
+            page.line(indent, _MORE)
             return
         style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
         page.line(indent, Span(line, style) if style else line)
@@ -80,4 +85,4 @@ def _show_parts(page: Page, change: AttributeChange, indent: str, class_of: Clas
     shown = [AttributeChange(part.path, part.old, part.new) for part in change.parts[:_PARTS]]
     show_changes(page, shown, indent=indent, class_of=class_of)
     if len(change.parts) > _PARTS:
-        page.line(indent, f"... and {len(change.parts) - _PARTS:,} more")
+        page.line(indent, f"(... and {len(change.parts) - _PARTS:,} more: --format json)")
