@@ -9,6 +9,7 @@ import pytest
 import transaction
 import ZODB
 import ZODB.FileStorage
+from ZODB import ConflictResolution
 
 BANK = '''
 from persistent import Persistent
@@ -63,6 +64,9 @@ def bank(tmp_path, monkeypatch):
     (folder / "bank.py").write_text(BANK)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "bank", raising=False)
+    # ZODB remembers classes, also those of another test's module.
+    ConflictResolution._class_cache.clear()
+    ConflictResolution._unresolvable.clear()
     module = importlib.import_module("bank")
     yield module
     sys.modules.pop("bank", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import importlib
 import sys
+from contextlib import closing
 from textwrap import dedent
 
 import BTrees.OOBTree
@@ -16,6 +17,8 @@ from zodbsh.db.changes import MissingClass
 from zodbsh.db.session import Session
 from zodbsh.db.standins import ClassFinder, StandInError, is_stand_in
 from zodbsh.db.writer import CannotSave
+from zodbsh.record.decode import class_text, references
+from zodbsh.source.file import FileSource
 
 MORE = """
 from persistent import Persistent
@@ -152,6 +155,13 @@ def test_what_refers_to_a_stand_in_can_be_changed(session, gone, tmp_path, witne
         assert root["again"].balance == 10
         assert (root["more"]["point"].x, root["more"]["point"].y) == (3, 4)
         assert root["account"].money.amount == 5
+    with closing(FileSource(str(gone))) as source:
+        assert [(ref.oid, class_text(ref.class_)) for ref in references(source.load(0).data)][:2] == [
+            (1, "bank.Account"),
+            (2, "bank.Counter"),
+        ], "references keep their class"
+        more = source.load(references(source.load(0).data)[-1].oid)
+        assert [ref.class_ for ref in references(more.data)] == [None], "unless it is made with arguments"
 
 
 def test_what_embeds_a_stand_in_cannot_be_saved(session):

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ZODB._compat import PersistentPickler, _protocol
 from ZODB.Connection import Connection
 from ZODB.DB import DB
 
 from zodbsh.db.python2 import Python2Reader
-from zodbsh.db.standins import ClassFinder
+from zodbsh.db.standins import ClassFinder, PersistentStandIn, reference_to
 from zodbsh.ids import from_bytes
 
 # ZConfig's default; DB()'s own 400 makes a session reload what it just showed.
@@ -33,6 +34,17 @@ class SessionConnection(Connection):  # type: ignore[misc]
             super().setstate(obj)
         finally:
             finder.loading = before
+
+    def _store_objects(self, writer: Any, transaction: Any) -> None:
+        """Store objects; references to stand-ins keep their class."""
+
+        def persistent_id(obj: Any) -> Any:
+            if isinstance(obj, PersistentStandIn) and obj._p_jar is self:
+                return reference_to(self, obj)
+            return writer.persistent_id(obj)
+
+        writer._p = PersistentPickler(persistent_id, writer._file, _protocol)
+        super()._store_objects(writer, transaction)
 
     @property
     def last_provisional(self) -> int:

@@ -165,6 +165,11 @@ class Session:
         return tuple(self._finder.missing.values())
 
     @property
+    def missing_loaded(self) -> tuple[MissingClass, ...]:
+        """Those of ``missing`` of which an instance was loaded, not merely a reference seen."""
+        return tuple(self._finder.loaded())
+
+    @property
     def base_tid(self) -> int:
         """The transaction this session's view ends at (0 in an empty database)."""
         start = getattr(self.connection._normal_storage, "_start", None)

@@ -14,10 +14,13 @@ from typing import Any
 
 import persistent
 from ZODB.broken import Broken, PersistentBroken, find_global
+from zodbpickle import binary
 
 from zodbsh.db.changes import MissingClass
 from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.ids import from_bytes, oid_text
+from zodbsh.record.decode import decode_pickle
+from zodbsh.record.values import Global
 
 _MARK = object()
 _MAX_NAMES = 8
@@ -77,7 +80,7 @@ class ClassFinder:
         self.no_import = no_import
         self.missing: dict[tuple[str, str], MissingClass] = {}
         self.loading: int | None = None
-        self._made: dict[tuple[str, str], type] = {}
+        self._made: dict[tuple[str, str], Any] = {}
 
     def find(self, _connection: Any, module: str, name: str) -> Any:
         """Return the global of that name, or a stand-in class."""
@@ -95,14 +98,18 @@ class ClassFinder:
             return self.stand_in(module, name, reason or _why(module, name))
         return found
 
+    def loaded(self) -> list[MissingClass]:
+        """Return the missing classes of which an instance's state was loaded, not merely a reference seen."""
+        return [self.missing[key] for key, class_ in self._made.items() if class_.__loaded__]
+
     def stand_in(self, module: str, name: str, reason: str) -> type:
         """Return the stand-in for a name, noting that it is missing and why."""
         key = (module, name)
         if key not in self.missing:
             self.missing[key] = MissingClass(module, name, self.loading, reason, self._hint(module))
-        if key not in self._made:
-            self._made[key] = _make(module, name)
-        return self._made[key]
+        made: type = self._made.setdefault(key, None) or _make(module, name)
+        self._made[key] = made
+        return made
 
     def _hint(self, module: str) -> str:
         if self.no_import:
@@ -115,6 +122,13 @@ class ClassFinder:
 
 class StandIn(Broken):  # type: ignore[misc]
     """Base of the stand-ins for values inside a record (and, mixed in, for whole objects)."""
+
+    # Shared by both classes that stand for one: not empty once an instance was loaded.
+    __loaded__: list[bool] = []  # noqa: RUF012 - each pair of classes gets its own
+
+    def __setstate__(self, state: Any) -> None:
+        type(self).__loaded__[:] = [True]
+        super().__setstate__(state)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_p_") or (name.startswith("__") and name.endswith("__")):
@@ -179,8 +193,7 @@ class StandIn(Broken):  # type: ignore[misc]
 class PersistentStandIn(PersistentBroken):  # type: ignore[misc]
     """Base of the stand-ins for objects with a record of their own.
 
-    ZODB writes a reference to one as a bare oid, because it has
-    ``__getnewargs__``: other objects may go on referring to it.
+    Other objects may go on referring to one: see ``reference_to``.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -227,6 +240,17 @@ def is_stand_in(obj: object) -> bool:
     return isinstance(obj, StandIn)
 
 
+def reference_to(connection: Any, obj: Any) -> Any:
+    """Return what stands for a stand-in in a record: the reference that its class itself would have got.
+
+    The class goes into it by name, as ZODB reads it, too; but not where the
+    class makes its instances with arguments, which its record tells.
+    """
+    oid = binary(obj._p_oid)
+    part, _ = decode_pickle(connection._storage.load(obj._p_oid)[0])
+    return (oid, (part.module, part.name)) if isinstance(part, Global) else oid
+
+
 def oid_of(obj: Any) -> str:
     """Return an object's oid as text."""
     return oid_text(from_bytes(obj._p_oid)) if obj._p_oid else "(not stored)"
@@ -235,7 +259,7 @@ def oid_of(obj: Any) -> str:
 def _make(module: str, name: str) -> type:
     # A name from a record may be anything; type() takes any text without a NUL.
     safe = name.replace("\0", "?") or "(unnamed)"
-    plain = type(safe, (StandIn,), {"__module__": module})
+    plain = type(safe, (StandIn,), {"__module__": module, "__loaded__": []})
     whole = type(safe, (PersistentStandIn, plain), {"__module__": module})
     # ZODB asks for a broken class's persistent twin under this name, and makes one where it finds none.
     plain.__Broken_Persistent__ = whole  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from zodbpickle import binary
 
 from zodbsh.db.changes import PROVISIONAL, Entry, Pending, Read
 from zodbsh.db.imports import UserCodeFailed, describe
-from zodbsh.db.standins import StandInError
+from zodbsh.db.standins import PersistentStandIn, StandInError, reference_to
 from zodbsh.ids import from_bytes, oid_text, to_bytes
 from zodbsh.record.decode import record_class
 from zodbsh.record.values import Global
@@ -64,7 +64,8 @@ class RecordWriter(ObjectWriter):  # type: ignore[misc]
             number = self._number(target) if target._p_oid is None else target._p_oid
             return ["w", (binary(number),)]
         if oid is not None:
-            return super().persistent_id(obj)
+            is_ours = isinstance(obj, PersistentStandIn) and obj._p_jar is self._jar
+            return reference_to(self._jar, obj) if is_ours else super().persistent_id(obj)
         number = binary(self._number(obj))
         class_ = type(obj)
         return number if hasattr(class_, "__getnewargs__") else (number, class_)

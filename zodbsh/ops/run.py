@@ -86,7 +86,7 @@ def run(
             ended = execute(script, module)._replace(read_only=session.mode_reason)
             if ended.exit_code:
                 return ended
-            ended = ended._replace(dirty=dirty_of(session), missing=session.missing)
+            ended = ended._replace(dirty=dirty_of(session), missing=session.missing_loaded)
             if dry_run:
                 return ended._replace(diff=diff_changes(session.source(), session.pending()))
             if commit:
