@@ -219,7 +219,7 @@ def test_leaving_with_changes(terminal, balance, folder):
     shell = terminal()
     shell.enters("root.accounts['account-1'].deposit(5)")
     shell.sees("1 uncommitted")
-    shell.enters("raise SystemExit(4)")
+    shell.enters("exit(4)")
     shell.sees("[Enter]?")
     shell.enters("c")
     rest, status = shell.ends()

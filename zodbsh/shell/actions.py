@@ -11,7 +11,7 @@ from ZODB.Connection import resetCaches
 
 from zodbsh.db.imports import ModuleFailed, describe, user_traceback
 from zodbsh.db.undo import prepare_undo
-from zodbsh.errors import ExitCode, UsageError
+from zodbsh.errors import ExitCode, Unsupported, UsageError
 from zodbsh.ids import parse_tid, tid_text
 from zodbsh.shell.help import command_help, overview
 from zodbsh.shell.missing import missing_lines
@@ -131,6 +131,8 @@ def look_at(shell: Shell, text: str) -> int:
         shell.say("back in the present")
         return ExitCode.OK
     tid = parse_time(text)
+    if shell.home.spec.kind == "memory":
+        raise Unsupported("the past of a database in memory cannot be opened")
     if shell.session is shell.home:
         require_clean(shell)
     home = shell.home

@@ -30,7 +30,11 @@ class ShellCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Yield what may stand at the cursor."""
         before, after = document.text_before_cursor, document.text_after_cursor
-        for candidate in candidates(self._shell, before, after):
+        try:
+            found = candidates(self._shell, before, after)
+        except Exception:  # noqa: BLE001 - Tab is no place for an error
+            return
+        for candidate in found:
             yield Completion(
                 candidate.text,
                 start_position=-candidate.replaces,

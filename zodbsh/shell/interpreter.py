@@ -8,7 +8,7 @@ can answer.
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.render.gate import escape_lines
@@ -90,7 +90,7 @@ class Shell:
         self.no_import = no_import
         self.pager = False
         self.own_commands: dict[str, click.Command] | None = None
-        self.evaluator = Evaluator(session.namespace())
+        self.evaluator = Evaluator({**session.namespace(), "exit": leave, "quit": leave})
         self.watch = CommitWatch(self)
         self._missing = MissingReport()
 
@@ -228,6 +228,12 @@ class Shell:
         self.return_home()
         self.watch.close()
         self.home.close()
+
+
+def leave(code: int | str | None = None) -> NoReturn:
+    """Leave the shell."""
+    # Python's own exit() closes the standard input first, and with it the terminal that is to be asked.
+    raise SystemExit(code)
 
 
 def _exit_status(error: SystemExit, output: Output) -> int:

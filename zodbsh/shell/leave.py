@@ -49,9 +49,15 @@ def rescue(shell: Shell) -> None:
 def _decide(shell: Shell, dirty: Dirty | None) -> bool:
     if shell.ask is None:
         return True
-    can_commit = shell.home.writable
-    words = [*(["[c]ommit"] if can_commit else []), "[s]tage", "[a]bort", "or stay [Enter]? "]
-    answer = shell.ask(f"Leave with uncommitted changes: {', '.join(words)}", "csa" if can_commit else "sa")
+    choices = {"c": "[c]ommit", "s": "[s]tage", "a": "[a]bort"}
+    if not shell.home.writable:
+        del choices["c"]
+    if shell.home.spec.kind == "memory" or shell.home.python2:
+        # It ends with the process, or nothing can ever be committed to it.
+        del choices["s"]
+    answer = shell.ask(
+        f"Leave with uncommitted changes: {', '.join(choices.values())}, or stay [Enter]? ", "".join(choices)
+    )
     if answer == "a":
         return run_table(shell, ["abort", "--yes"]) == ExitCode.OK
     if answer in ("c", "s") and dirty is not None and not shell.settle(dirty, commit=answer == "c"):

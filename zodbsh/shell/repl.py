@@ -17,6 +17,7 @@ from zodbsh.shell.interpreter import EOF, Leave
 from zodbsh.shell.key_bindings import shell_bindings
 from zodbsh.shell.leave import may_leave, rescue
 from zodbsh.shell.prompt import continuation, prompt_fragments, toolbar_fragments
+from zodbsh.shell.signals import read
 from zodbsh.shell.style import shell_style
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # A person who answers Ctrl-D with Ctrl-D does not do so this often; a terminal that is gone does.
 _LAST_END = 5
+_END = -1
 
 
 def interact(shell: Shell, *, history: History, vi: bool = False) -> int:
@@ -88,7 +90,7 @@ def _with_toolbar(output: Output) -> Output:
 def ask(questions: PromptSession[str], question: str, choices: str) -> str | None:
     """Ask for one of the letters; anything else is an empty answer, None an interrupted one, EOF the end of input."""
     try:
-        answer = questions.prompt(question).strip().lower()[:1]
+        answer = read(questions, question).strip().lower()[:1]
     except KeyboardInterrupt:
         return None
     except EOFError:
@@ -99,27 +101,36 @@ def ask(questions: PromptSession[str], question: str, choices: str) -> str | Non
 def _loop(shell: Shell, session: PromptSession[str]) -> int:
     ends = 0
     while True:
-        status = 0
         try:
-            text = session.prompt()
-            ends = 0
-            if text.strip():
-                shell.execute(text.lstrip() if text.lstrip().startswith(".") else text)
-            continue
+            status = _turn(shell, session)
+            if status is None:
+                ends = 0
+                continue
+            if may_leave(shell):
+                return max(status, 0)
         except KeyboardInterrupt:
             continue
-        except EOFError:
-            ends += 1
-        except Leave as leave:
-            status = leave.status
         except Exception as exc:  # noqa: BLE001 - a bug of ours must not cost the user the session
             shell.commands.show(exc, shell.output)
             continue
-        if may_leave(shell):
-            return status
+        ends += status == _END
         if ends >= _LAST_END:
             shell.say("the input has ended; what is uncommitted is lost")
             return ExitCode.FINDINGS
+
+
+def _turn(shell: Shell, session: PromptSession[str]) -> int | None:
+    """Read and run once; return None, or the exit status where the user wants to leave (_END at the end of input)."""
+    try:
+        text = read(session)
+    except EOFError:
+        return _END
+    try:
+        if text.strip():
+            shell.execute(text.lstrip() if text.lstrip().startswith(".") else text)
+    except Leave as leave:
+        return leave.status
+    return None
 
 
 class ShellLexer(Lexer):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.errors import ExitCode, UsageError, ZodbshError
+from zodbsh.render.sizes import count_text
 from zodbsh.shell.evaluation import Outcome, continues_block, dedented, is_block, remember_source
 from zodbsh.shell.interpreter import Leave
 from zodbsh.shell.stage import is_staged
@@ -52,6 +53,8 @@ def run_script(shell: Shell, lines: Iterable[str], *, name: str) -> int:
                     break
         except Leave as leave:
             status = leave.status
+        except UnicodeDecodeError as exc:
+            raise UsageError(f"{name} is not {exc.encoding}: {exc.reason} at byte {exc.start}") from exc
         return _end(shell, status)
 
 
@@ -126,13 +129,14 @@ def _end(shell: Shell, status: int) -> int:
         pending = session.pending()
         if not pending.entries:
             return status
+        count = count_text(len(pending.entries), "uncommitted change")
         if is_staged(session):
             return status
         if status != ExitCode.OK:
-            count = len(pending.entries)
-            shell.say(
-                f"not staged, because the run failed: {count:,} uncommitted {'change' if count == 1 else 'changes'}"
-            )
+            shell.say(f"not staged, because the run failed: {count}")
+            return status
+        if session.spec.kind == "memory":
+            shell.say(f"gone with the database in memory: {count}")
             return status
         return shell.stage()
     except ZodbshError as exc:
