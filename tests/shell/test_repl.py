@@ -125,6 +125,12 @@ def test_vi_keys(shell, typed):
     assert out == "9\n"
 
 
+def test_line_without_an_end_is_not_overwritten(shell, typed, capsys):
+    """What the user's code prints last is ended before the prompt comes."""
+    typed(shell, "print('x', end='')", ENTER, "print('y')", ENTER, CTRL_D)
+    assert capsys.readouterr().out == "x\ny\n"
+
+
 def test_error_of_the_user_is_a_traceback_of_theirs(shell, typed):
     """The error is shown, and the shell goes on."""
     out, err, _ = typed(shell, "1/0", ENTER, "2", ENTER, CTRL_D)

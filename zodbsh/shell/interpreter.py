@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.render.gate import escape_lines
+from zodbsh.shell.column import ended_lines
 from zodbsh.shell.display import display
 from zodbsh.shell.dot import run_dot
 from zodbsh.shell.evaluation import Evaluator, traceback_text
@@ -126,7 +127,11 @@ class Shell:
 
     def cell(self, source: str) -> int:
         """Run Python and show its value or its error."""
-        return self.conclude(self.evaluator.run(source))
+        if self.ask is None:
+            return self.conclude(self.evaluator.run(source))
+        with ended_lines():
+            outcome = self.evaluator.run(source)
+        return self.conclude(outcome)
 
     def conclude(self, outcome: Outcome) -> int:
         """Show what a cell came to; return its exit status. Raises as ``execute`` does."""

@@ -30,7 +30,9 @@ def paged(app: App, run: Callable[[], int]) -> int:
 
 def page(text: str, output: Output) -> None:
     """Write text, through the pager where it is longer than the screen."""
-    if text.count("\n") < shutil.get_terminal_size().lines:
+    width, height = shutil.get_terminal_size()
+    # A line that is longer than the screen is wide takes several; escapes for colour count, which only pages earlier.
+    if sum(1 + max(0, len(line) - 1) // width for line in text.splitlines()) < height:
         output.out.write(text)
         output.out.flush()
     else:
