@@ -265,3 +265,23 @@ def test_an_error_at_the_very_end_is_unknown(path, monkeypatch):
     assert caught.value.tid == from_bytes(storage.lastTransaction())
     storage.close()
     assert f"zodbsh show {path} {caught.value.tid:016x}" in caught.value.hint
+
+
+def test_what_a_large_transaction_took_beside_the_database_is_given_back(path, small_files):
+    """The temporary file is empty after any commit, also a failed one; an index that cannot be saved is none."""
+    temporary, index = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".index")
+    with Session.open(str(path)) as session:
+        session.root.big = "x" * 200_000
+        session.commit()
+        assert temporary.stat().st_size == 0
+        index.unlink()
+        session.root.big = "y" * 300_000
+        small_files(250_000)
+        with pytest.raises(StorageIOError):
+            session.commit()
+        transaction.abort()
+        assert temporary.stat().st_size == 0
+        small_files(10)
+    assert sorted(each.name for each in path.parent.glob(path.name + "*")) == [
+        path.name, path.name + ".lock", path.name + ".tmp",
+    ]  # fmt: skip

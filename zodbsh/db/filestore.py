@@ -95,12 +95,22 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     def _clear_temp(self) -> None:
         try:
             super()._clear_temp()
+            # ZODB keeps what a large transaction wrote there, and the room it takes.
+            self._tfile.truncate(0)
         except OSError:
             # The buffer of the temporary file still holds what the disk had no room for.
             name = self._tfile.name
             _close_unflushed(self._tfile)
             self._tfile = open(name, "w+b")  # noqa: SIM115 - it stays open as long as the storage
             self._tfmt._file = self._tfile
+
+    def _save_index(self) -> None:
+        try:
+            super()._save_index()
+        except OSError:
+            # The index is a hint: without it the next one to open the file scans it.
+            with suppress(OSError):
+                os.unlink(self.__name__ + ".index.index_tmp")
 
     def _newIndexes(self) -> Any:  # noqa: N802 - ZODB's name
         # ZODB calls this with the lock held and the file not yet opened.
