@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 from zodbsh.analysis.keys import (
     Attribute,
@@ -27,6 +28,12 @@ from zodbsh.record.values import Dict, Global, Instance, Record, Ref, Set, Value
 from zodbsh.source.snapshot import Snapshot
 
 Subject: TypeAlias = "Record | Value"
+
+_LARGE = 64
+_INDEXED = (str, int, bytes)
+_KEPT_INDEXES = 4
+_INDEXES: WeakKeyDictionary[Snapshot, list[tuple[list[tuple[Value, Value]], dict[tuple[type, object], int]]]]
+_INDEXES = WeakKeyDictionary()
 
 CONTAINERS = ("_tree", "data", "__data__", "_SampleContainer__data", "_container")
 """Attributes in which container classes keep their items, so that a key of the container is a key of theirs."""
@@ -228,6 +235,10 @@ class View:
             # A set's member is the value.
             return entry._replace(value=entry.key) if entry is not None and self.tree.is_set else entry
         pairs = self.pairs()
+        if pairs is not None and len(pairs) > _LARGE and type(key) in _INDEXED:
+            place = _index(self.snapshot, pairs).get((type(key), key))
+            if place is not None:
+                return Entry(pairs[place][0], pairs[place][1], self.oid)
         # As in a dict, the last value under a key is the one that counts.
         entries = (Entry(other, value, self.oid) for other, value in reversed(pairs or []))
         return find_key(entries, key)
@@ -251,6 +262,19 @@ class View:
                 if found is not None:
                     return found._replace(text=f".{name}{found.text}")
         return None
+
+
+def _index(snapshot: Snapshot, pairs: list[tuple[Value, Value]]) -> dict[tuple[type, object], int]:
+    """Return where the keys of a large mapping stand; a few mappings' are remembered, for paths by the thousand."""
+    known = _INDEXES.setdefault(snapshot, [])
+    for other, index in known:
+        if other is pairs:
+            return index
+    made: dict[tuple[type, object], int] = {
+        (type(key), key): place for place, (key, _) in enumerate(pairs) if type(key) in _INDEXED
+    }
+    known[:] = [(pairs, made), *known[: _KEPT_INDEXES - 1]]
+    return made
 
 
 def follow(snapshot: Snapshot, holder: int, value: Value, place: str = "") -> View:

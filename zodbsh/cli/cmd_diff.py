@@ -34,7 +34,7 @@ def command(database: Database, target: str | None, first: int | None, last: int
     of the database: --to alone means the one transaction. A BTree is shown by key, text by line.
     TARGET restricts it to one object.
     """
-    from zodbsh.ops.diff import diff_changes, diff_range
+    from zodbsh.ops.diff import diff_changes, diff_range, diff_session
     from zodbsh.render.diff import DiffView
 
     if first is not None or last is not None:
@@ -42,8 +42,7 @@ def command(database: Database, target: str | None, first: int | None, last: int
             emit(DiffView(diff_range(source, first=first, last=last, target=target)), output)
         return
     if database.session is not None:
-        session = database.session
-        emit(DiffView(diff_changes(session.source(), session.pending(), target=target)), output)
+        emit(DiffView(diff_session(database.session, target=target)), output)
         return
     from zodbsh.db.spec import parse_spec
     from zodbsh.stage import store

@@ -26,11 +26,9 @@ def command(database: Database, output: Output) -> None:
     from zodbsh.render.status import StatusView
 
     if database.session is not None:
-        from zodbsh.ops.dirty import dirty
+        from zodbsh.ops.status import session_status
 
-        session = database.session
-        found = status(session.source(), session.pending(), dirty=dirty(session))
-        emit(StatusView(found), output)
+        emit(StatusView(session_status(database.session)), output)
         return
     from zodbsh.db.spec import parse_spec
     from zodbsh.stage import store

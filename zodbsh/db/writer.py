@@ -7,11 +7,14 @@ The writer here keeps the new objects' oids in a table of its own.
 
 from __future__ import annotations
 
+import io
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from persistent import Persistent
 from persistent.wref import WeakRef, WeakRefMarker
+from ZODB._compat import PersistentPickler, _protocol
 from ZODB.blob import Blob
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import z64
@@ -48,7 +51,7 @@ class RecordWriter(ObjectWriter):  # type: ignore[misc]
         self._jar = connection
         self._next = first
         self._numbers: dict[int, tuple[Any, bytes]] = {}
-        self._new: list[tuple[int, Any]] = []
+        self._new: deque[tuple[int, Any]] = deque()
         self.containers: dict[int, tuple[Any, set[int]]] | None = None
         self._owner = 0
 
@@ -84,10 +87,18 @@ class RecordWriter(ObjectWriter):  # type: ignore[misc]
         assert isinstance(data, bytes)
         return data
 
+    def _dump(self, classmeta: Any, state: Any) -> bytes:
+        # A pickler that once wrote a large record takes as long to forget it before each small one.
+        file = io.BytesIO()
+        pickler = PersistentPickler(self.persistent_id, file, _protocol)
+        pickler.dump(classmeta)
+        pickler.dump(state)
+        return file.getvalue()
+
     def new_objects(self) -> Iterator[tuple[int, Any]]:
         """Yield the new objects met since the last call, those they lead to included."""
         while self._new:
-            yield self._new.pop(0)
+            yield self._new.popleft()
 
     def _number(self, obj: Any) -> bytes:
         found = self._numbers.get(id(obj))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from zodbsh.analysis.compare import ABSENT, AttributeChange, compare_records
 from zodbsh.analysis.identity import Identities
@@ -13,6 +13,7 @@ from zodbsh.analysis.target import resolve
 from zodbsh.db.changes import Changes, Entry
 from zodbsh.errors import ObjectNotFound, UsageError, ZodbshError
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
+from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.btrees import record_tree
 from zodbsh.record.decode import class_text, decode_record
 from zodbsh.record.values import Record
@@ -24,6 +25,9 @@ Change = Literal["changed", "new", "deleted"]
 
 # How a BTree holds its nodes together is no content.
 _STRUCTURE = ("__children__", "__keys__")
+
+if TYPE_CHECKING:
+    from zodbsh.db.session import Session
 
 
 class ObjectDiff(NamedTuple):
@@ -70,11 +74,22 @@ def diff_changes(source: Source, changes: Changes | None, *, target: str | None 
     ``target`` restricts the result to one object; raises TargetNotFound. No
     class is imported.
     """
-    entries = () if changes is None else changes.entries
-    snapshot = Snapshot(OverlaySource(source, changes)) if changes is not None else Snapshot(source)
-    base_tid = source.last_tid if changes is None else changes.base_tid
-    pairs = [_entry_pair(source, entry) for entry in entries]
-    return DiffResult(source.info().name, base_tid, None, _objects(snapshot, None, pairs, target))
+    if changes is None:
+        return DiffResult(source.info().name, source.last_tid, None, _objects(Snapshot(source), {}, None, [], target))
+    return _diff(source, changes, places_of_changes(source, changes), target)
+
+
+def diff_session(session: Session, *, target: str | None = None) -> DiffResult:
+    """Compare what is uncommitted in a session with what is stored. Raises TargetNotFound, CannotSave."""
+    pending = session.pending()
+    places = places_in_session(session, pending, [entry.oid for entry in pending.entries])
+    return _diff(session.source(), pending, places, target)
+
+
+def _diff(source: Source, changes: Changes, places: dict[int, Place], target: str | None) -> DiffResult:
+    snapshot = Snapshot(OverlaySource(source, changes))
+    pairs = [_entry_pair(source, entry) for entry in changes.entries]
+    return DiffResult(source.info().name, changes.base_tid, None, _objects(snapshot, places, None, pairs, target))
 
 
 def diff_range(source: Source, *, first: int | None, last: int | None, target: str | None = None) -> DiffResult:
@@ -92,7 +107,9 @@ def diff_range(source: Source, *, first: int | None, last: int | None, target: s
     for transaction in source.transactions(first + 1, last):
         oids.update(dict.fromkeys(revision.oid for revision in source.records(transaction)))
     pairs = [pair for oid in oids if (pair := _state_pair(before, after, oid)) is not None]
-    return DiffResult(source.info().name, first, last, _objects(after, before, pairs, target))
+    places = places_of(after, [pair.oid for pair in pairs if pair.new is not None])
+    places.update(places_of(before, [pair.oid for pair in pairs if pair.new is None]))
+    return DiffResult(source.info().name, first, last, _objects(after, places, before, pairs, target))
 
 
 def _before(source: Source, tid: int) -> int:
@@ -138,12 +155,9 @@ def _data(snapshot: Snapshot, oid: int) -> bytes | None:
 
 
 def _objects(
-    snapshot: Snapshot, earlier: Snapshot | None, pairs: list[_Pair], target: str | None
+    snapshot: Snapshot, places: dict[int, Place], earlier: Snapshot | None, pairs: list[_Pair], target: str | None
 ) -> tuple[ObjectDiff, ...]:
     wanted = None if target is None else _resolved(snapshot, earlier, target)
-    places = places_of(snapshot, [pair.oid for pair in pairs if pair.new is not None])
-    if earlier is not None:
-        places.update(places_of(earlier, [pair.oid for pair in pairs if pair.new is None]))
     found = []
     for group in _grouped(pairs, places):
         diff = _described(snapshot, group, places)

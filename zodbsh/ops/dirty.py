@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zodbsh.analysis.paths import places_of
 from zodbsh.db.changes import Dirty, DirtyObject, SharedValue
-from zodbsh.source.snapshot import Snapshot
-from zodbsh.stage.overlay import OverlaySource
+from zodbsh.ops.places import places_in_session
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
@@ -18,12 +16,21 @@ def dirty(session: Session) -> Dirty:
 
     Raises CannotSave.
     """
+    return with_paths(session, session.dirty())
+
+
+def warnings(session: Session) -> Dirty:
+    """Return the same for a caller who only looks at what would be missed: paths only where that is anything."""
     found = session.dirty()
+    return with_paths(session, found) if found.silent or found.shared else found
+
+
+def with_paths(session: Session, found: Dirty) -> Dirty:
+    """Return the session's own findings, each object with its path instead of its oid."""
     listed = [*found.changed, *found.new, *found.silent, *(owner for value in found.shared for owner in value.owners)]
     if not listed:
         return found
-    snapshot = Snapshot(OverlaySource(session.source(), session.pending()))
-    places = places_of(snapshot, {item.oid for item in listed})
+    places = places_in_session(session, session.pending(), {item.oid for item in listed})
 
     def named(items: tuple[DirtyObject, ...]) -> tuple[DirtyObject, ...]:
         return tuple(item._replace(path=places[item.oid].path) if item.oid in places else item for item in items)

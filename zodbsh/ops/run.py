@@ -14,10 +14,11 @@ from zodbsh.db.changes import Dirty, MissingClass
 from zodbsh.db.imports import UserCodeFailed, describe, user_traceback
 from zodbsh.db.spec import Spec
 from zodbsh.errors import UsageError
-from zodbsh.ops.diff import DiffResult, diff_changes
-from zodbsh.ops.dirty import dirty as dirty_of
+from zodbsh.ops.diff import DiffResult, diff_session
+from zodbsh.ops.dirty import warnings
+from zodbsh.ops.places import keep_with_places
 from zodbsh.publish import OutcomeUnknown
-from zodbsh.stage.live import Kept, continue_stage, keep
+from zodbsh.stage.live import Kept, continue_stage
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Committed
@@ -86,15 +87,15 @@ def run(
             ended = execute(script, module)._replace(read_only=session.mode_reason)
             if ended.exit_code:
                 return ended
-            ended = ended._replace(dirty=dirty_of(session), missing=session.missing_loaded)
+            ended = ended._replace(dirty=warnings(session), missing=session.missing_loaded)
             if dry_run:
-                return ended._replace(diff=diff_changes(session.source(), session.pending()))
+                return ended._replace(diff=diff_session(session))
             if commit:
                 pending = session.pending().entries
                 return ended._replace(committed=session.commit(note=note, user=user) if pending else None)
             if spec.kind == "memory":
                 return ended._replace(lost=len(session.pending().entries))
-            return ended._replace(kept=keep(session, note=note, user=user))
+            return ended._replace(kept=keep_with_places(session, note=note, user=user))
 
 
 @contextmanager

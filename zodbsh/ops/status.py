@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from zodbsh.analysis.paths import places_of
+from zodbsh.analysis.paths import Place
 from zodbsh.db.changes import Changes, Dirty
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import oid_text
+from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.decode import class_text, record_class
 from zodbsh.source.base import Source
-from zodbsh.source.snapshot import Snapshot
 from zodbsh.stage.applied import applied_by
 from zodbsh.stage.model import Stage
-from zodbsh.stage.overlay import OverlaySource
+
+if TYPE_CHECKING:
+    from zodbsh.db.session import Session
 
 Change = Literal["changed", "new"]
 
@@ -63,15 +65,21 @@ class StatusResult(NamedTuple):
         return len(self.staged) - self.changed
 
 
-def status(source: Source, changes: Changes | None, *, dirty: Dirty | None = None) -> StatusResult:
-    """Describe changes on top of a source; None for a clean database. Nothing is written, no class is imported."""
+def status(
+    source: Source, changes: Changes | None, *, dirty: Dirty | None = None, places: dict[int, Place] | None = None
+) -> StatusResult:
+    """Describe changes on top of a source; None for a clean database. Nothing is written, no class is imported.
+
+    ``places`` are the objects' places where they are known already.
+    """
     database, stage = source.info().name, changes if isinstance(changes, Stage) else None
     if changes is None or not changes.entries:
         return StatusResult(database, source.last_tid, source.last_tid, (), stage, dirty=dirty)
     applied = applied_by(source, stage) if stage is not None else None
     if applied is not None:
         return StatusResult(database, changes.base_tid, source.last_tid, (), stage, applied, dirty)
-    places = places_of(Snapshot(OverlaySource(source, changes)), [entry.oid for entry in changes.entries])
+    if places is None:
+        places = places_of_changes(source, changes)
     staged = tuple(
         StagedObject(
             path=places[entry.oid].path if entry.oid in places else oid_text(entry.oid),
@@ -84,6 +92,15 @@ def status(source: Source, changes: Changes | None, *, dirty: Dirty | None = Non
         for entry in changes.entries
     )
     return StatusResult(database, changes.base_tid, source.last_tid, staged, stage, dirty=dirty)
+
+
+def session_status(session: Session) -> StatusResult:
+    """Describe what is uncommitted in a session, what ZODB would miss included. Raises CannotSave."""
+    from zodbsh.ops.dirty import dirty
+
+    pending = session.pending()
+    places = places_in_session(session, pending, [entry.oid for entry in pending.entries])
+    return status(session.source(), pending, dirty=dirty(session), places=places)
 
 
 def _serial(source: Source, oid: int) -> int | None:

@@ -6,11 +6,12 @@ All numbers are big-endian. The layout (docs/formats.md has it too):
     bytes of user (4), bytes of note (4), number of entries (4), number of reads (4)
     user, note (UTF-8)
     per read: oid (8), serial (8)
-    per entry: oid (8), serial (8), flags (1), bytes of data (8), bytes of the blob (8), data
+    per entry: oid (8), serial (8), flags (1), bytes of path (2), bytes of data (8), bytes of the blob (8), path, data
     SHA-256 of all that comes before (32)
 
 Flag 1: a new object (its serial is 0). Flag 2: a blob, whose content is a file
-of its own beside the stage.
+of its own beside the stage. Flag 4: an inner node of the BTree at the path. The
+path (UTF-8, may be empty) is where the object was when it was staged.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from typing import Any, NamedTuple
 from zodbsh.db.changes import PROVISIONAL, Entry, Read
 from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.ids import ROOT_OID
-from zodbsh.stage.model import Stage
+from zodbsh.stage.model import Stage, StagePlace
 
 MAGIC = b"ZODBSTG1"
 HEADER = Struct(">8s16sQQIIII")
 READ = Struct(">QQ")
-ENTRY = Struct(">QQBQQ")
-NEW, BLOB = 1, 2
+ENTRY = Struct(">QQBHQQ")
+NEW, BLOB, INTERNAL = 1, 2, 4
 _DIGEST = 32
 # Data of one object beyond this could not be stored in a FileStorage either.
 _MAX_TEXT = 65_535
@@ -48,6 +49,7 @@ class StoredEntry(NamedTuple):
     serial: int | None
     data: bytes
     blob_size: int | None
+    place: StagePlace | None = None
 
 
 class StoredStage(NamedTuple):
@@ -69,11 +71,17 @@ def encode(stage: Stage, blob_sizes: dict[int, int]) -> bytes:
         note,
     ]  # fmt: skip
     parts += [READ.pack(*read) for read in stage.reads]
+    places = {place.oid: place for place in stage.places}
     for entry in stage.entries:
-        flags = (NEW if entry.new else 0) | (BLOB if entry.blob is not None else 0)
-        parts.append(
-            ENTRY.pack(entry.oid, entry.serial or 0, flags, len(entry.data), blob_sizes.get(entry.oid, 0)) + entry.data
+        place = places.get(entry.oid, StagePlace(entry.oid, ""))
+        path = place.path.encode("utf-8", "replace")
+        if len(path) > _MAX_TEXT:
+            path = b""
+        flags = (
+            (NEW if entry.new else 0) | (BLOB if entry.blob is not None else 0) | (INTERNAL if place.internal else 0)
         )
+        sizes = len(path), len(entry.data), blob_sizes.get(entry.oid, 0)
+        parts += [ENTRY.pack(entry.oid, entry.serial or 0, flags, *sizes), path, entry.data]
     content = b"".join(parts)
     return content + hashlib.sha256(content).digest()
 
@@ -95,17 +103,20 @@ def decode(content: bytes, path: str) -> StoredStage:
     if len({entry.oid for entry in entries}) != len(entries):
         raise reader.damaged("an object comes twice")
     bare = tuple(Entry(entry.oid, entry.serial, entry.data) for entry in entries)
-    return StoredStage(Stage(base_tid, bare, reads, note, user, created, id_.hex()), entries)
+    places = tuple(entry.place for entry in entries if entry.place is not None)
+    return StoredStage(Stage(base_tid, bare, reads, note, user, created, id_.hex(), places), entries)
 
 
 def _entry(reader: _Reader) -> StoredEntry:
-    oid, serial, flags, size, blob_size = reader.struct(ENTRY)
+    oid, serial, flags, path_size, size, blob_size = reader.struct(ENTRY)
     new = bool(flags & NEW)
-    if flags & ~(NEW | BLOB) or (new and serial) or (new and oid != ROOT_OID and oid < PROVISIONAL):
+    if flags & ~(NEW | BLOB | INTERNAL) or (new and serial) or (new and oid != ROOT_OID and oid < PROVISIONAL):
         raise reader.damaged("an entry that no stage has")
     if (oid >= PROVISIONAL and not new) or (blob_size and not flags & BLOB):
         raise reader.damaged("an entry that no stage has")
-    return StoredEntry(oid, None if new else serial, reader.take(size), blob_size if flags & BLOB else None)
+    path = reader.take(path_size).decode("utf-8", "replace")
+    place = StagePlace(oid, path, bool(flags & INTERNAL)) if path else None
+    return StoredEntry(oid, None if new else serial, reader.take(size), blob_size if flags & BLOB else None, place)
 
 
 def _text(text: str) -> bytes:

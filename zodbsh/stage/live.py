@@ -7,16 +7,20 @@ of the session. The disk's copy goes only with a commit or by ``forget``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zodbsh.db.changes import Changes
 from zodbsh.errors import Unsupported
 from zodbsh.stage import store
 from zodbsh.stage.applied import applied_by
-from zodbsh.stage.model import Stage, join, make_stage
+from zodbsh.stage.model import Stage, StagePlace, join, make_stage
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
+
+FindPlaces: TypeAlias = "Callable[[Changes], tuple[StagePlace, ...]]"
 
 
 class Kept(NamedTuple):
@@ -57,12 +61,13 @@ def continue_stage(session: Session) -> Stage | None:
     return stage
 
 
-def keep(session: Session, *, note: str = "", user: str = "") -> Kept:
+def keep(session: Session, *, note: str = "", user: str = "", places: FindPlaces | None = None) -> Kept:
     """Put what is uncommitted in the session on disk; what was there before is continued, never lost.
 
     The session keeps its changes: it may go on, and its commit removes the
     stage. Where its transaction no longer holds the stage on disk (it was
-    aborted), new changes are added to that stage. Raises StageConflict,
+    aborted), new changes are added to that stage. ``places`` finds paths worth
+    keeping (``zodbsh.ops.places.keep_with_places`` gives it). Raises StageConflict,
     CannotSave, Unsupported (in memory, or Python 2's format), StorageIOError.
     """
     pending = session.pending()
@@ -74,6 +79,7 @@ def keep(session: Session, *, note: str = "", user: str = "") -> Kept:
         # Every staged change was taken back one by one.
         return Kept(None, saved=store.drop(session.spec, only=session.known_stage))
     _require_useful(session)
+    known = () if places is None else places(pending)
     if before is None or continued:
         created = before.created if before is not None else None
         after = make_stage(
@@ -81,9 +87,14 @@ def keep(session: Session, *, note: str = "", user: str = "") -> Kept:
             note=note or (before.note if before is not None else ""),
             user=user or (before.user if before is not None else ""),
             created=created,
+            places=known,
         )
+        if before is not None:
+            # What this session did not come by was come by before; a hint that is wrong by now is seen when it is used.
+            found = {place.oid for place in after.places}
+            after = replace(after, places=after.places + tuple(old for old in before.places if old.oid not in found))
     else:
-        after = join(before, pending)
+        after = join(before, pending, places=known)
     if before is not None and _same(before, after) and not (note or user):
         return Kept(before, saved=False)
     saved = store.save(session.spec, after, replaces=session.known_stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from zodbsh.db.changes import PROVISIONAL, Changes, Entry, Read
 from zodbsh.db.renumber import renumber
@@ -18,6 +19,17 @@ class StageConflict(ZodbshError):
     hint = "Nothing was staged. `zodbsh status` shows the stage; commit or abort it, then do it again."
 
 
+class StagePlace(NamedTuple):
+    """Where an entry's object was found when the stage was made.
+
+    ``internal`` marks a node or a bucket of the BTree that ``path`` leads to.
+    """
+
+    oid: int
+    path: str
+    internal: bool = False
+
+
 @dataclass(frozen=True)
 class Stage:
     """A transaction that waits (implements ``Changes``).
@@ -26,6 +38,7 @@ class Stage:
     the serial that it was made to. ``id`` (32 hex digits) is new with every save:
     a commit names it in the transaction's extension. ``created`` is a tid for the
     time of the first save. New objects have provisional oids, the root apart.
+    ``places`` are hints, to be checked before use.
     """
 
     base_tid: int
@@ -35,6 +48,7 @@ class Stage:
     user: str = ""
     created: int = 0
     id: str = ""
+    places: tuple[StagePlace, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.entries)
@@ -45,21 +59,36 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
-def make_stage(changes: Changes, *, note: str = "", user: str = "", created: int | None = None) -> Stage:
+def make_stage(
+    changes: Changes,
+    *,
+    note: str = "",
+    user: str = "",
+    created: int | None = None,
+    places: tuple[StagePlace, ...] = (),
+) -> Stage:
     """Return changes as a stage: every new object gets a provisional oid, in order.
 
-    Raises CannotRenumber, RecordError.
+    ``places`` go by the oids of ``changes``. Raises CannotRenumber, RecordError.
     """
     new = [entry.oid for entry in changes.entries if entry.new and entry.oid != ROOT_OID]
     numbers = {oid: PROVISIONAL + place for place, oid in enumerate(new, 1)}
     entries = renumber(changes.entries, {old: number for old, number in numbers.items() if old != number})
-    return Stage(changes.base_tid, entries, changes.reads, note, user, _now() if created is None else created)
+    return Stage(
+        changes.base_tid,
+        entries,
+        changes.reads,
+        note,
+        user,
+        _now() if created is None else created,
+        places=tuple(place._replace(oid=numbers.get(place.oid, place.oid)) for place in places),
+    )
 
 
-def join(stage: Stage, changes: Changes) -> Stage:
+def join(stage: Stage, changes: Changes, *, places: tuple[StagePlace, ...] = ()) -> Stage:
     """Return a stage with further changes that were made without it.
 
-    Raises StageConflict where both change the same object.
+    ``places`` go by the oids of ``changes``. Raises StageConflict where both change the same object.
     """
     staged = {entry.oid for entry in stage.entries if not entry.new}
     both = sorted(staged & {entry.oid for entry in changes.entries})
@@ -75,6 +104,7 @@ def join(stage: Stage, changes: Changes) -> Stage:
         base_tid=max(stage.base_tid, changes.base_tid),
         entries=stage.entries + added,
         reads=tuple(dict.fromkeys((*stage.reads, *changes.reads))),
+        places=stage.places + tuple(place._replace(oid=numbers.get(place.oid, place.oid)) for place in places),
     )
 
 
