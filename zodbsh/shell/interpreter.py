@@ -11,6 +11,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.ops.places import keep_with_places
 from zodbsh.render.gate import escape_lines
 from zodbsh.shell.column import ended_lines
 from zodbsh.shell.display import display
@@ -21,7 +22,6 @@ from zodbsh.shell.review import review_lines, silent_line
 from zodbsh.shell.stage import staged_text
 from zodbsh.shell.watch import CommitWatch
 from zodbsh.shell.words import is_dot_command
-from zodbsh.stage.live import keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -214,7 +214,7 @@ class Shell:
     def stage(self) -> int:
         """Keep the uncommitted changes on disk; returns an exit status, errors are shown."""
         try:
-            stage = keep(self.session).stage
+            stage = keep_with_places(self.session).stage
         except (ZodbshError, OSError) as exc:
             return self.commands.show(exc, self.output)
         next_ = "(zodbsh diff | commit | abort)" if self.ask is None else "(.diff | .commit | .abort)"

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.ops.places import keep_with_places
 from zodbsh.shell.commit import commit
 from zodbsh.shell.dot import run_table
 from zodbsh.shell.interpreter import EOF
 from zodbsh.shell.stage import is_staged
-from zodbsh.stage.live import keep
 
 if TYPE_CHECKING:
     from zodbsh.db.changes import Dirty
@@ -43,7 +43,7 @@ def rescue(shell: Shell) -> None:
     """Stage what is uncommitted, when the program is being ended from outside."""
     if shell.home.dirty_count():
         with suppress(ZodbshError, OSError):
-            keep(shell.home)
+            keep_with_places(shell.home)
 
 
 def _decide(shell: Shell, dirty: Dirty | None) -> bool:
