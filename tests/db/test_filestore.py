@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import signal
+import stat
 import subprocess
 import sys
 
@@ -149,6 +150,18 @@ def test_a_file_deleted_meanwhile_is_not_created(path, monkeypatch):
     assert not path.exists()
 
 
+def test_what_appears_beside_a_private_database_is_private(path):
+    """ZODB's temporary file holds what is being committed."""
+    for name in beside(path)[1:]:
+        (path.parent / name).unlink()
+    path.chmod(0o600)
+    with Session.open(str(path)) as session:
+        session.root.x = 1
+        session.commit()
+    assert beside(path) == ["my.fs", "my.fs.index", "my.fs.lock", "my.fs.tmp"]
+    assert {stat.S_IMODE((path.parent / name).stat().st_mode) for name in beside(path)} == {0o600}
+
+
 def test_a_hostile_index_runs_nothing(path, tmp_path):
     """ZODB would load it as a pickle."""
     canary = tmp_path / "canary"
@@ -188,12 +201,19 @@ def test_nested_storages_are_as_safe(path, tmp_path):
     canary = tmp_path / "canary"
     (tmp_path / "my.fs.index").write_bytes(pickle.dumps(Bomb(str(canary)), 2))
     uri = f"demo:(file://{path})/(memory://changes)"
-    storage = open_storage(parse_spec(uri))
-    storage.close()
+    holder = open_storage(parse_spec(str(path)))
+    with Session.open(uri) as session:
+        assert session.writable, "the base may be in use"
+        session.root.account.deposit(1)
+        session.commit()
+    holder.close()
     assert not canary.exists()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedDatabase):
         open_storage(parse_spec(uri))
+    changes = f"demo:(memory://base)/(file://{path})"
+    with pytest.raises(DamagedDatabase):
+        open_storage(parse_spec(changes))
     path.unlink()
     with pytest.raises(DatabaseNotFound):
         open_storage(parse_spec(uri))

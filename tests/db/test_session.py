@@ -20,7 +20,7 @@ from zodbsh.db.imports import ModuleFailed
 from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.session import Session, SessionReadOnly
 from zodbsh.db.writer import CannotSave
-from zodbsh.errors import DamagedDatabase, DatabaseNotFound, UsageError
+from zodbsh.errors import DamagedDatabase, DatabaseNotFound, ObjectNotFound, UsageError
 from zodbsh.ids import from_bytes
 from zodbsh.record.decode import decode_record
 from zodbsh.source.file import FileSource
@@ -142,6 +142,11 @@ def test_an_empty_database_gets_a_root_with_the_first_commit(tmp_path):
         session.commit()
     with Session.open(str(path)) as session:
         assert session.root.x == 1
+
+
+def test_a_time_before_there_was_a_root_is_an_error(path):
+    with pytest.raises(ObjectNotFound, match="has no root object"):
+        Session.open(str(path), at=1 << 56)
 
 
 def test_memory_is_ready_to_use():

@@ -9,6 +9,7 @@ from zodbsh.db.spec import parse_spec
 from zodbsh.ops.abort import AbortResult, abort_session, abort_stage, staged_objects
 from zodbsh.stage import store
 from zodbsh.stage.live import continue_stage, keep
+from zodbsh.stage.model import StageConflict, make_stage
 
 
 @pytest.fixture
@@ -25,20 +26,21 @@ def staged(path):
 
 
 def test_nothing_to_drop(spec):
-    assert staged_objects(spec) == abort_stage(spec) == AbortResult(False, 0)
+    found = staged_objects(spec)
+    assert found == abort_stage(spec, found) == AbortResult(False, 0)
 
 
 def test_the_stage_goes_and_nothing_else(spec, path, staged):
     before = path.read_bytes()
-    assert staged_objects(spec) == AbortResult(True, 2)
-    assert abort_stage(spec) == AbortResult(True, 2)
+    found = staged_objects(spec)
+    assert found == abort_stage(spec, found) == AbortResult(True, 2, stage_id=staged.id)
     assert store.load(spec) is None
     assert path.read_bytes() == before
 
 
 def test_a_damaged_stage_goes_too(spec, path, staged):
     path.with_name("my.fs.stage").write_bytes(b"rubbish")
-    assert abort_stage(spec) == AbortResult(True, None, damaged=True)
+    assert abort_stage(spec, staged_objects(spec)) == AbortResult(True, None, damaged=True)
     assert not path.with_name("my.fs.stage").exists()
 
 
@@ -53,4 +55,22 @@ def test_in_a_session_both_go(spec, path, staged):
 
 
 def test_memory():
-    assert abort_stage(parse_spec(":memory:")) == AbortResult(False, 0)
+    spec = parse_spec(":memory:")
+    assert abort_stage(spec, staged_objects(spec)) == AbortResult(False, 0)
+
+
+def test_another_stage_than_the_one_asked_about_stays(spec, staged):
+    """It was replaced between the question and the answer."""
+    found = staged_objects(spec)
+    newer = store.save(spec, staged, replaces=staged.id)
+    with pytest.raises(StageConflict):
+        abort_stage(spec, found)
+    assert store.load(spec) == newer
+
+
+def test_a_session_drops_no_stage_but_its_own(spec, path):
+    with Session.open(str(path), read_only=True) as session:
+        session.root.account.deposit(1)
+        theirs = store.save(spec, make_stage(session.pending()))
+        assert abort_session(session) == AbortResult(True, 1)
+    assert store.load(spec) == theirs

@@ -7,6 +7,7 @@ import sys
 import pytest
 import transaction
 
+from zodbsh.db.imports import UserCodeFailed
 from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.session import Session
 from zodbsh.db.spec import parse_spec
@@ -201,3 +202,27 @@ def test_reading_a_script(tmp_path):
         read_script(str(path))
     with pytest.raises(UsageError, match="no such script"):
         read_script(str(tmp_path / "no.py"))
+
+
+@pytest.mark.parametrize(
+    "code", ["db.close()", "connection.close()", "transaction.commit(); connection.close(); db.close()"]
+)
+def test_a_script_may_close_what_it_was_given(path, script, code):
+    """As scripts do that were written for plain ZODB."""
+    result = script(code)
+    assert (result.exit_code, staged(path)) == (0, None)
+    with Session.open(str(path)) as session:
+        assert session.writable
+
+
+def test_a_doomed_transaction_is_not_staged(path, script):
+    with pytest.raises(UserCodeFailed, match="doomed"):
+        script("root.account.deposit(1); transaction.doom()")
+    assert staged(path) is None
+
+
+def test_an_exception_group_shows_the_scripts_frames(script):
+    with pytest.raises(ScriptFailed) as caught:
+        script("raise ExceptionGroup('several', [ValueError(1), KeyError(2)])")
+    assert "zodbsh" not in caught.value.traceback
+    assert "KeyError: 2" in caught.value.traceback

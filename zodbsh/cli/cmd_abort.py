@@ -38,7 +38,7 @@ def command(database: Database, yes: bool, output: Output) -> None:
     if found.dropped and not options.confirm(_question(found.objects, "staged"), yes=yes, output=output):
         output.note("nothing was dropped")
         return
-    report(AbortView(abort_stage(spec)), output)
+    report(AbortView(abort_stage(spec, found)), output)
 
 
 def _question(objects: int | None, what: str) -> str:

@@ -55,7 +55,8 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         self._progress = progress
         self._second_lock: LockFile | None = None
         try:
-            super().__init__(path, blob_dir=blob_dir)
+            with _no_wider_than(path):
+                super().__init__(path, blob_dir=blob_dir)
             self._lock_real_file(path)
         except LockError as exc:
             self._release()
@@ -67,7 +68,8 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     def close(self) -> None:
         """Save the index, release the locks; may be called twice."""
         if self._file is not None and not self._file.closed:
-            super().close()
+            with _no_wider_than(self._file_name):
+                super().close()
         self._release()
 
     def tpc_vote(self, transaction: Any) -> Any:
@@ -208,6 +210,18 @@ def refuse_symlinks(path: str) -> None:
                 f"{path + suffix} is a symbolic link; ZODB would write through it",
                 hint="Remove the link.",
             )
+
+
+@contextmanager
+def _no_wider_than(path: str) -> Iterator[None]:
+    """Let no file that ZODB puts beside the database be readable for more people than the database is."""
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o600
+    before = os.umask(0o077)
+    os.umask(before | ~(mode | 0o111) & 0o777)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _fingerprint(path: str) -> tuple[int, int, int, int]:

@@ -82,7 +82,7 @@ def user_traceback(exc: BaseException) -> str:
             each.stack = traceback.StackSummary.from_list(
                 [frame for frame in each.stack if not _is_ours(frame.filename)]
             )
-            waiting += [each.__cause__, each.__context__]
+            waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
     return "".join(told.format())
 
 

@@ -25,7 +25,8 @@ from zodbsh.errors import (
 from zodbsh.ids import from_bytes, oid_text
 from zodbsh.progress import SILENT, Progress
 
-_NESTED_FILE = re.compile(r"file://([^?#()]*)")
+_NESTED_FILE = re.compile(r"file://([^?#()]*)([^#()]*)")
+_DEMO = re.compile(r"demo:\((.*)\)/\((.*)\)(#.*|)")
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -169,9 +170,9 @@ def _from_uri(spec: Spec, read_only: bool, progress: Progress) -> Any:
         raise MissingPackage(
             f"{spec.text}: a URI needs the package zodburi", hint='Install it: pip install "zodbsh[uri]"'
         ) from exc
-    for path in _NESTED_FILE.findall(spec.uri):
-        _check_nested(path, read_only, progress)
-    uri = _read_only_uri(spec.uri) if read_only else spec.uri
+    uri = _read_only_uri(spec.uri) if read_only else _base_read_only(spec.uri)
+    for path, asked in _NESTED_FILE.findall(uri):
+        _check_nested(path, "read_only=1" in asked, progress)
     try:
         factory, _ = resolve_uri(_patient(uri))
     except NoResolverForScheme as exc:
@@ -233,6 +234,12 @@ def _read_only_uri(uri: str) -> str:
     if re.search(r"[?&]read_only=", uri):
         return uri
     return re.sub(r"(?:file|zeo)://[^#()]*", ask, uri)
+
+
+def _base_read_only(uri: str) -> str:
+    """Ask the base of a demo storage to be read-only: it is never written to, and may be in use."""
+    match = _DEMO.fullmatch(uri)
+    return uri if match is None else f"demo:({_read_only_uri(match[1])})/({_base_read_only(match[2])}){match[3]}"
 
 
 def _patient(uri: str) -> str:

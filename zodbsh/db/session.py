@@ -30,7 +30,7 @@ from zodbsh.db.source import open_source
 from zodbsh.db.spec import Spec, parse_spec
 from zodbsh.db.standins import ClassFinder
 from zodbsh.db.writer import collect
-from zodbsh.errors import Unsupported, UsageError, ZodbshError
+from zodbsh.errors import ObjectNotFound, Unsupported, UsageError, ZodbshError
 from zodbsh.ids import MAX_ID, from_bytes, tid_text, to_bytes
 from zodbsh.source.base import Source
 from zodbsh.times import time_text
@@ -110,7 +110,7 @@ class Session:
             try:
                 db = SessionDB(opened.storage, finder)
                 connection = db.open()
-                _ensure_root(connection)
+                _ensure_root(connection, spec, opened.storage)
             except BaseException:
                 opened.storage.close()
                 raise
@@ -205,6 +205,9 @@ class Session:
         as long as nothing changes. Raises CannotSave where an object cannot be
         written.
         """
+        if not self.connection.opened:
+            # The user's code has closed it; ZODB lets nobody do that with changes on it.
+            return Pending(0, ())
         return collect(self.connection, self.base_tid)
 
     def dirty_count(self) -> int:
@@ -218,7 +221,7 @@ class Session:
         gives the same with paths. Serialises every loaded object: for the moment
         before a commit, not for a toolbar. Raises CannotSave.
         """
-        return find_dirty(self.connection, self.base_tid)
+        return find_dirty(self.connection, self.base_tid) if self.connection.opened else Dirty()
 
     def mark_changed(self, oid: int) -> None:
         """Have a silent mutation saved: mark its object changed."""
@@ -299,10 +302,10 @@ class Session:
 
     def close(self) -> None:
         """Drop what is uncommitted and close everything; may be called twice."""
+        self.transaction.abort()
         if self.connection.opened:
-            self.transaction.abort()
             self.connection.close()
-            self.db.close()
+        self.db.close()
         if self._source is not None:
             self._source.close()
         self._restore_path()
@@ -356,9 +359,13 @@ def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
     return _Opened(SnapshotStorage(source, MAX_ID if at is None else at, reason=error.message), source, error)
 
 
-def _ensure_root(connection: SessionConnection) -> None:
+def _ensure_root(connection: SessionConnection, spec: Spec, storage: Any) -> None:
     """Give an empty database a root, uncommitted: opening a session writes nothing."""
     try:
         connection.get(z64)
     except (KeyError, ReadConflictError):
+        if from_bytes(storage.lastTransaction() or z64):
+            raise ObjectNotFound(
+                f"{spec.text} has no root object", hint="At the time that is looked at, or since it was deleted."
+            ) from None
         connection._add(PersistentMapping(), z64)

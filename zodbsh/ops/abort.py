@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from zodbsh.db.spec import Spec
 from zodbsh.stage import store
 from zodbsh.stage.format import StageDamaged
+from zodbsh.stage.model import StageConflict
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
 
 
 class AbortResult(NamedTuple):
-    """What was dropped: how many objects (None where a damaged stage did not tell), and whether anything was."""
+    """What was dropped: how many objects (None where a damaged stage did not tell), and whether anything was.
+
+    ``stage_id`` is the stage's, empty for a damaged one.
+    """
 
     dropped: bool
     objects: int | None
     damaged: bool = False
+    stage_id: str = ""
 
 
 def staged_objects(spec: Spec) -> AbortResult:
@@ -26,15 +31,21 @@ def staged_objects(spec: Spec) -> AbortResult:
         stage = store.load(spec)
     except StageDamaged:
         return AbortResult(True, None, damaged=True)
-    return AbortResult(stage is not None, 0 if stage is None else len(stage.entries))
+    if stage is None:
+        return AbortResult(False, 0)
+    return AbortResult(True, len(stage.entries), stage_id=stage.id)
 
 
-def abort_stage(spec: Spec) -> AbortResult:
-    """Drop a database's stage, damaged or not. Raises StorageIOError."""
-    found = staged_objects(spec)
-    if spec.kind == "memory":
+def abort_stage(spec: Spec, found: AbortResult) -> AbortResult:
+    """Drop the stage that ``staged_objects`` found.
+
+    Raises StageConflict where it is another one by now, StorageIOError.
+    """
+    if spec.kind == "memory" or not found.dropped:
         return found
-    return found._replace(dropped=store.drop(spec))
+    if not store.drop(spec, only=None if found.damaged else found.stage_id):
+        raise StageConflict("the stage was committed, dropped or replaced by another process meanwhile", hint="")
+    return found
 
 
 def abort_session(session: Session) -> AbortResult:

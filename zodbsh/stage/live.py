@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zodbsh.db.changes import Changes
+from zodbsh.db.imports import UserCodeFailed
 from zodbsh.errors import Unsupported
 from zodbsh.stage import store
 from zodbsh.stage.applied import applied_by
@@ -19,6 +20,14 @@ from zodbsh.stage.model import Stage, StagePlace, join, make_stage
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
+
+
+class Doomed(UserCodeFailed):
+    """The user's code has called ``transaction.doom()``."""
+
+    code = "transaction-doomed"
+    hint = "Nothing was staged."
+
 
 FindPlaces: TypeAlias = "Callable[[Changes], tuple[StagePlace, ...]]"
 
@@ -79,6 +88,8 @@ def keep(session: Session, *, note: str = "", user: str = "", places: FindPlaces
         # Every staged change was taken back one by one.
         return Kept(None, saved=store.drop(session.spec, only=session.known_stage))
     _require_useful(session)
+    if session.transaction.isDoomed():
+        raise Doomed("the transaction is doomed: it was never to be committed, so it is not staged")
     known = () if places is None else places(pending)
     if before is None or continued:
         created = before.created if before is not None else None
@@ -107,7 +118,8 @@ def keep(session: Session, *, note: str = "", user: str = "", places: FindPlaces
 def forget(session: Session) -> bool:
     """Drop what is uncommitted, in the session and on disk; return whether there was a stage on disk."""
     session.abort()
-    dropped = session.spec.kind != "memory" and store.drop(session.spec)
+    # A stage that somebody else has made since is not this session's to drop.
+    dropped = bool(session.known_stage) and store.drop(session.spec, only=session.known_stage)
     session.known_stage = ""
     return dropped
 

@@ -96,8 +96,7 @@ def replay(stage: Stage, storage: Any, *, name: str, note: str = "", user: str =
         try:
             conflicts = [entry for entry in entries if not _stored(storage, entry, meta)]
             if not conflicts:
-                for read in stage.reads:
-                    storage.checkCurrentSerialInTransaction(to_bytes(read.oid), to_bytes(read.serial), meta)
+                _check_reads(storage, stage, meta)
                 resolved = tuple(from_bytes(oid) for oid in storage.tpc_vote(meta) or ())
         except ConflictError as exc:
             storage.tpc_abort(meta)
@@ -110,6 +109,14 @@ def replay(stage: Stage, storage: Any, *, name: str, note: str = "", user: str =
             raise _conflict(storage, entries, conflicts)
         tid = _finish(storage, meta, name)
     return Replayed(tid, len(entries), resolved, numbers)
+
+
+def _check_reads(storage: Any, stage: Stage, meta: TransactionMetaData) -> None:
+    for read in stage.reads:
+        try:
+            storage.checkCurrentSerialInTransaction(to_bytes(read.oid), to_bytes(read.serial), meta)
+        except POSKeyError:
+            raise Conflict(f"object {oid_text(read.oid)}, which the changes depend on, was deleted") from None
 
 
 def _finish(storage: Any, meta: TransactionMetaData, name: str) -> int:
