@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_missing_streams()
+    sys.unraisablehook = _unraisable
     if arguments == ["--version"]:
         # Answered before click is imported: scripts ask this often.
         _end(_write_version)
@@ -44,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         return dispatch(arguments, AppContext())
 
     _end(run)
+
+
+def _unraisable(failed: sys.UnraisableHookArgs) -> None:
+    """Leave out that a dropped file could not be flushed: the error that dropped it has been told."""
+    if not (isinstance(failed.exc_value, OSError) and isinstance(failed.object, io.IOBase)):
+        sys.__unraisablehook__(failed)
 
 
 def _complete() -> NoReturn:
