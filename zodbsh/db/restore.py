@@ -7,14 +7,13 @@ on abort, all by itself and without a class being loaded now.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from ZODB.blob import link_or_copy
 from ZODB.Connection import TmpStore
-from ZODB.utils import mktemp, z64
+from ZODB.utils import z64
 
+from zodbsh.db.blobs import own_copy
 from zodbsh.db.changes import PROVISIONAL, Changes
 from zodbsh.db.renumber import renumber
 from zodbsh.ids import from_bytes, to_bytes
@@ -44,20 +43,10 @@ def prime(connection: Any, changes: Changes, *, writable: bool) -> Mapping[int, 
         if entry.blob is None:
             store.store(oid, serial, entry.data, "", None)
         else:
-            store.storeBlob(oid, serial, entry.data, _copy(store, entry.blob), "", None)
+            store.storeBlob(oid, serial, entry.data, own_copy(store, entry.blob), "", None)
         if entry.new:
             store.creating[oid] = True
     connection._cache.invalidate([to_bytes(entry.oid) for entry in entries])
     for read in changes.reads:
         connection._readCurrent[to_bytes(read.oid)] = to_bytes(read.serial)
     return numbers
-
-
-def _copy(store: Any, path: str) -> str:
-    """Copy a blob's file for the savepoint storage to take away."""
-    folder = store.temporaryDirectory()
-    os.makedirs(folder, exist_ok=True)
-    target = mktemp(dir=folder, prefix="BUC")
-    os.remove(target)
-    link_or_copy(path, target)
-    return str(target)

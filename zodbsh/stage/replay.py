@@ -7,16 +7,15 @@ nothing at all is written.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ZODB.blob import link_or_copy
 from ZODB.Connection import TransactionMetaData
 from ZODB.interfaces import IBlobStorage, IMVCCStorage
 from ZODB.POSException import ConflictError, POSKeyError
-from ZODB.utils import load_current, mktemp, z64
+from ZODB.utils import load_current, z64
 
+from zodbsh.db.blobs import own_copy
 from zodbsh.db.changes import STAGE_KEY, Entry
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
 from zodbsh.db.open import Conflict, translated
@@ -148,20 +147,10 @@ def _stored(storage: Any, entry: Entry, meta: TransactionMetaData) -> bool:
         if entry.blob is None:
             storage.store(oid, serial, entry.data, "", meta)
         else:
-            storage.storeBlob(oid, serial, entry.data, _own_copy(storage, entry.blob), "", meta)
+            storage.storeBlob(oid, serial, entry.data, own_copy(storage, entry.blob), "", meta)
     except ConflictError:
         return False
     return True
-
-
-def _own_copy(storage: Any, blob: str) -> str:
-    """Copy a staged blob for the storage to take away: if the commit fails, the stage still has it."""
-    folder = storage.temporaryDirectory()
-    os.makedirs(folder, exist_ok=True)
-    target = mktemp(dir=folder, prefix="BUC")
-    os.remove(target)
-    link_or_copy(blob, target)
-    return str(target)
 
 
 def _serial(storage: Any, oid: int) -> int | None:
