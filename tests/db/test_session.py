@@ -370,3 +370,30 @@ def test_a_module_that_fails_shows_its_own_frames(path, tmp_path):
     # The lock is free again.
     with Session.open(str(path)) as session:
         assert session.writable
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_empty_file_has_a_root_that_is_no_change(tmp_path, read_only):
+    """A file with nothing but its first four bytes opens; its root is uncommitted once something is in it."""
+    path = tmp_path / "empty.fs"
+    path.write_bytes(b"FS30")
+    with Session.open(str(path), read_only=read_only) as session:
+        assert dict(session.root()) == {}
+        assert (summary(session), session.dirty_count(), bool(session.dirty())) == ([], 0, False)
+        session.root.x = 1
+        assert summary(session) == [(0, None, True)]
+        session.abort()
+        assert dict(session.root()) == {}
+        assert summary(session) == []
+
+
+def test_first_commit_of_an_empty_file_holds_its_root(tmp_path):
+    """Also where only another object was added."""
+    path = tmp_path / "empty.fs"
+    path.write_bytes(b"FS30")
+    with Session.open(str(path)) as session:
+        session.connection.add(PersistentMapping())
+        assert session.commit().objects == 2
+    with Session.open(str(path)) as session:
+        assert dict(session.root()) == {}
+        assert session.base_tid > 0

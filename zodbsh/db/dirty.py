@@ -13,6 +13,7 @@ from typing import Any
 
 from ZODB.blob import Blob
 from ZODB.serialize import ObjectReader
+from ZODB.utils import z64
 
 from zodbsh.db.changes import Dirty, DirtyObject, Entry, Pending, SharedValue
 from zodbsh.db.equality import same
@@ -92,6 +93,9 @@ def _silent(connection: Any, writer: RecordWriter, saved: dict[int, Entry]) -> I
     for raw, obj in connection._cache.lru_items():
         oid = from_bytes(raw)
         if oid in saved or obj._p_changed is not False or isinstance(obj, Blob) or is_stand_in(obj):
+            continue
+        if obj._p_serial == z64:
+            # An empty database's root is stored nowhere as long as nothing is put into it.
             continue
         try:
             current = writer.record(obj, oid)

@@ -13,7 +13,6 @@ from types import ModuleType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 import transaction
-from persistent.mapping import PersistentMapping
 from ZODB.POSException import ReadConflictError
 from ZODB.utils import z64
 
@@ -110,7 +109,7 @@ class Session:
             try:
                 db = SessionDB(opened.storage, finder)
                 connection = db.open()
-                _ensure_root(connection, spec, opened.storage)
+                _require_root(connection, spec)
             except BaseException:
                 opened.storage.close()
                 raise
@@ -183,8 +182,11 @@ class Session:
     def source(self) -> Source:
         """Return a source over the database as this session sees it, without what is uncommitted.
 
-        The session keeps it: do not close it, and ask again after a commit.
+        The session keeps it: do not close it, and ask again after a commit. Raises
+        SessionClosed where the user's code has closed the database.
         """
+        if self.db.closed:
+            raise SessionClosed(f"{self.spec.text}: the database was closed by your code")
         if self._source is not None and (not self.writable or self._source.last_tid == self.base_tid):
             return self._source
         if self._source is not None:
@@ -333,6 +335,13 @@ class SessionReadOnly(Unsupported):
     hint = "Leave the changes staged, and `zodbsh commit` them later."
 
 
+class SessionClosed(UsageError):
+    """The database of the session was closed: ``db.close()``."""
+
+    code = "session-closed"
+    hint = "Leave the shell, and open it again."
+
+
 class _Opened(NamedTuple):
     storage: Any
     source: Source | None
@@ -359,13 +368,11 @@ def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
     return _Opened(SnapshotStorage(source, MAX_ID if at is None else at, reason=error.message), source, error)
 
 
-def _ensure_root(connection: SessionConnection, spec: Spec, storage: Any) -> None:
-    """Give an empty database a root, uncommitted: opening a session writes nothing."""
+def _require_root(connection: SessionConnection, spec: Spec) -> None:
+    """Raise ObjectNotFound where transactions hold no root; an empty database gets one with its first commit."""
     try:
         connection.get(z64)
     except (KeyError, ReadConflictError):
-        if from_bytes(storage.lastTransaction() or z64):
-            raise ObjectNotFound(
-                f"{spec.text} has no root object", hint="At the time that is looked at, or since it was deleted."
-            ) from None
-        connection._add(PersistentMapping(), z64)
+        raise ObjectNotFound(
+            f"{spec.text} has no root object", hint="At the time that is looked at, or since it was deleted."
+        ) from None
