@@ -242,6 +242,16 @@ def test_help_lists_the_commands_without_importing_them():
         assert entry.help in done.stdout
 
 
+def test_no_command_at_all_shows_the_help():
+    """The same as --help, on stdout, with status 0; options alone lack a command."""
+    bare = run()
+    assert (bare.returncode, bare.stdout, bare.stderr) == (0, run("--help").stdout, "")
+    assert bare.stdout.startswith("Usage: zodbsh [OPTIONS] COMMAND DATABASE")
+    lone = run("inspect")
+    assert (lone.returncode, lone.stdout) == (2, "")
+    assert lone.stderr == "error: Missing argument 'DATABASE'.\nhint: `zodbsh inspect --help` shows what it takes.\n"
+
+
 def test_an_unknown_command_offers_a_near_one():
     """Status 2 and a suggestion."""
     done = run("ini")

@@ -85,7 +85,13 @@ def test_what_a_run_says(shop):
     assert out == "hello\n"
     assert err == "staged: 1 changed, 1 new     (zodbsh diff | commit | abort)\n"
     out, err = shop.run("run", "-c", "root.n")
-    assert (out, err) == ("", "still staged: 1 changed, 1 new     (zodbsh diff | commit | abort)\n")
+    assert (out, err.splitlines()) == (
+        "",
+        [
+            "goes on with what is staged: 1 changed, 1 new",
+            "still staged: 1 changed, 1 new     (zodbsh diff | commit | abort)",
+        ],
+    )
     assert shop.run("run", "-q", "-c", "root.n = 5") == ("", "")
 
 
@@ -110,6 +116,54 @@ def test_a_failing_script(shop):
     assert sorted(os.listdir(shop.folder)) == before
     _, err = shop.run("run", "-c", "1/0", "--format", "json", code=1)
     assert json.loads(err)["error"]["code"] == "script-failed"
+
+
+CLOSED = "warning: dropped, because the script closed the database: 1 uncommitted object\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "n"),
+    [
+        ("root.n = 2; transaction.commit(); db.close()", "", 2),
+        ("root.n = 2; transaction.commit(); connection.close(); db.close()", "", 2),
+        ("root.n = 2; db.close()", CLOSED, 1),
+        ("db.close(); db.close()", "", 1),
+    ],
+)
+@pytest.mark.parametrize("option", [(), ("--commit",), ("--dry-run",)])
+def test_a_script_may_close_the_database(shop, code, said, n, option):
+    """As most scripts do at their end; what was not committed then is gone, and that is said."""
+    assert shop.run("run", *option, "-c", code) == ("", said)
+    assert shop.root()["n"] == n
+    assert shop.run("status")[0].startswith("nothing staged") or not shop.json("status")["staged"]
+
+
+def test_a_script_that_closes_the_database_keeps_the_stage(shop):
+    """Only what the script itself left uncommitted is dropped."""
+    shop.run("run", "-c", "root.n = 2")
+    goes_on = "goes on with what is staged: 1 changed\n"
+    still = "still staged: 1 changed     (zodbsh diff | commit | abort)\n"
+    assert shop.run("run", "-c", "assert root.n == 2; db.close()") == ("", goes_on + still)
+    assert shop.run("run", "-c", "root.n = 3; db.close()") == ("", goes_on + still.replace("\n", "\n" + CLOSED))
+    assert shop.run("run", "-c", "assert root.n == 2")[1] == goes_on + still
+
+
+def test_a_run_that_commits_says_what_else_it_commits(shop):
+    """What was staged before is a part of the transaction; with --quiet nothing is said."""
+    shop.run("run", "-c", "root.n = 2")
+    out, err = shop.run("run", "--commit", "-c", "root.a.balance = 3", "-p", ".")
+    assert (out, err.splitlines()[0]) == ("", "goes on with what is staged: 1 changed")
+    assert err.splitlines()[1].startswith("committed: ")
+    assert err.endswith("  2 objects\n")
+    shop.run("run", "-c", "root.n = 5")
+    assert shop.run("run", "-q", "--commit", "-c", "pass") == ("", "")
+    assert (shop.root()["n"], shop.root()["a"]) == (5, {"balance": 3})
+
+
+def test_a_text_given_to_exit_is_printed_as_python_does(shop):
+    """The exit status is 1."""
+    said = "bye\nnothing was staged: the script ended with an error\n"
+    assert shop.run("run", "-c", "import sys; sys.exit('bye')", code=1) == ("", said)
 
 
 def test_from_a_run_to_a_commit(shop):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from zodbsh.db.spec import parse_spec
@@ -105,3 +107,29 @@ def test_long_text_is_read_in_linear_time(run):
     assert out.startswith("20000\n")
     assert out.endswith("240001\n")
     assert time.process_time() - start < 10
+
+
+def test_a_script_may_close_the_database(run, path, witness):
+    """A commit before it is told; what is uncommitted goes, with a word."""
+    body = ("root.account.deposit(5)", "transaction.commit()", "connection.close()", "db.close()")
+    text = "def main():\n" + "".join(f"    {line}\n" for line in body) + "main()\n"
+    out, err, status = run(text)
+    assert (out, status) == ("", 0)
+    assert re.fullmatch("committed [0-9a-f]{16}\n", err)
+    with witness(path) as root:
+        assert root["account"].balance == 15
+
+
+def test_closing_the_database_drops_what_is_uncommitted(run, path):
+    """The shell says so, and every later use says that it is closed."""
+    out, err, status = run("root.account.deposit(5)\ndb.close()\nroot.account\n")
+    assert (out, status) == ("", 1)
+    assert err.startswith("warning: dropped, because the database was closed: 1 uncommitted object\nTraceback")
+    assert err.endswith("ConnectionStateError: The database connection is closed\n")
+    assert store.load(parse_spec(path)) is None
+
+
+def test_a_dot_command_on_a_closed_database(run, path):
+    """An error in plain words."""
+    hint = "hint: Leave the shell, and open it again.\n"
+    assert run("db.close()\n.log\n") == ("", f"error: {path}: the database was closed by your code\n{hint}", 2)

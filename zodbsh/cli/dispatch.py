@@ -39,9 +39,11 @@ def dispatch(arguments: Sequence[str], app: AppContext) -> int:
     """Run one command line and return its exit status; errors are shown, not raised.
 
     In the shell (``app.session``) the first word is the dot command's name
-    without its dot. Raises KeyboardInterrupt and other BaseExceptions only.
+    without its dot. No words at all ask for the help. Raises KeyboardInterrupt and other BaseExceptions only.
     """
     app.output = None
+    # Every release of click ends a bare group in a way of its own.
+    arguments = list(arguments) or ["--help"]
     try:
         status = _invoke(list(arguments), app)
         with output_errors():
@@ -115,7 +117,7 @@ def _output(arguments: Sequence[str], app: AppContext) -> Output:
         return app.output
     output = app.defaults
     words = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         value = following if word == "--format" else word.removeprefix("--format=") if "=" in word else ""
         if value in ("json", "ndjson"):
             output = output._replace(format=value)  # type: ignore[arg-type]

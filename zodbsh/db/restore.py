@@ -47,6 +47,7 @@ def prime(connection: Any, changes: Changes, *, writable: bool) -> Mapping[int, 
         if entry.new:
             store.creating[oid] = True
     connection._cache.invalidate([to_bytes(entry.oid) for entry in entries])
+    connection.remember_restored()
     for read in changes.reads:
         connection._readCurrent[to_bytes(read.oid)] = to_bytes(read.serial)
     return numbers

@@ -44,7 +44,9 @@ class RunResult(NamedTuple):
     ``exit_code`` is what the script asked for with SystemExit, 0 otherwise;
     ``message`` is the text it gave with it. One of the following is set at most:
     ``kept`` (staged), ``committed`` (--commit), ``diff`` (--dry-run). ``lost``
-    counts objects that a database in memory takes with it.
+    counts objects that a database in memory takes with it, ``dropped`` the
+    uncommitted ones that the script dropped by closing the database.
+    ``continued`` is what was staged before, and is a part of the script's transaction.
     """
 
     exit_code: int = 0
@@ -53,6 +55,8 @@ class RunResult(NamedTuple):
     committed: Committed | None = None
     diff: DiffResult | None = None
     lost: int = 0
+    dropped: int = 0
+    continued: Kept | None = None
     read_only: str = ""
     dirty: Dirty = Dirty()
     missing: tuple[MissingClass, ...] = ()
@@ -82,13 +86,16 @@ def run(
     with Session.open(spec, import_paths=import_paths, modules=modules) as session:
         if commit and session.mode_error is not None:
             raise session.mode_error
-        continue_stage(session)
+        stage = continue_stage(session)
+        continued = None if stage is None else Kept(stage, saved=False)
         with as_main(script, session.namespace()) as module:
-            ended = execute(script, module)._replace(read_only=session.mode_reason)
+            ended = execute(script, module)._replace(read_only=session.mode_reason, continued=continued)
             if ended.exit_code:
                 return ended
             ended = ended._replace(dirty=warnings(session), missing=session.missing_loaded)
-            if dry_run:
+            if session.db.closed:
+                ended = ended._replace(dropped=session.db.dropped)
+            elif dry_run:
                 return ended._replace(diff=diff_session(session))
             if commit:
                 pending = session.pending().entries

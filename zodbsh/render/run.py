@@ -62,7 +62,10 @@ class RunView(NamedTuple):
 def show_notes(result: RunResult, output: Output) -> None:
     """Say on stderr what became of the changes; a script's own output has stdout to itself."""
     if result.message:
-        output.warn(result.message)
+        # What Python does with the text of a SystemExit.
+        output.say(result.message)
+    if result.continued is not None:
+        output.note(f"goes on with what is staged: {counts_text(result.continued.changed, result.continued.new)}")
     if result.exit_code:
         output.note("nothing was staged: the script ended with an error")
         return
@@ -77,5 +80,8 @@ def show_notes(result: RunResult, output: Output) -> None:
         output.note(f"{what}: {counts_text(result.kept.changed, result.kept.new)}     {NEXT}")
     if result.committed is not None:
         output.note(f"committed: {tid_text(result.committed.tid)}  {count_text(result.committed.objects, 'object')}")
+    if result.dropped:
+        count = count_text(result.dropped, "uncommitted object")
+        output.warn(f"dropped, because the script closed the database: {count}")
     if result.lost:
         output.warn(f"{count_text(result.lost, 'object')} not kept: a database in memory ends with the process")

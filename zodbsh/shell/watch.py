@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zodbsh.db.writer import CannotSave
 from zodbsh.ids import tid_text
+from zodbsh.render.sizes import count_text
 from zodbsh.shell.review import silent_line
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class CommitWatch:
         self._shell = shell
         self._before = False
         self._committed = False
+        self._told_closed = False
         self.quiet = False
         # The manager keeps synchronizers weakly: the shell holds this one.
         shell.home.transaction.registerSynch(self)
@@ -42,7 +44,16 @@ class CommitWatch:
         """Nothing happens when a transaction begins."""
 
     def tell(self) -> None:
-        """Say what was committed since the last call, and what that commit missed."""
+        """Say what was committed since the last call, what that commit missed, and what a ``db.close()`` dropped."""
+        self._tell_commit()
+        db = self._shell.home.db
+        if db.closed and not self._told_closed:
+            self._told_closed = True
+            if db.dropped:
+                count = count_text(db.dropped, "uncommitted object")
+                self._shell.say(f"warning: dropped, because the database was closed: {count}")
+
+    def _tell_commit(self) -> None:
         committed, self._committed = self._committed, False
         if not committed:
             return
