@@ -195,6 +195,29 @@ def test_from_a_run_to_a_commit(shop):
     assert not [name for name in os.listdir(shop.folder) if "stage" in name]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "code", "error"),
+    [
+        (lambda data: data[:-1] + b"\0", 6, "error: my.fs is damaged at offset "),
+        (lambda _: b"", 6, "error: my.fs is empty\n"),
+        (lambda _: b"nonsense" * 20, 8, "error: my.fs is no FileStorage: it begins with b'nons'\n"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["commit", "status", "diff"])
+def test_nothing_staged_on_what_is_no_sound_database(shop, spoil, code, error, verb):
+    """An error, not "nothing to commit"; the hint for damage names a command that there is."""
+    shop.path.write_bytes(spoil(shop.path.read_bytes()))
+    out, err = shop.run(verb, code=code)
+    assert out == ""
+    assert err.startswith(error)
+    if "offset" in error:
+        hint = "hint: `zodbsh inspect my.fs --ignore-damage` reads what comes before the damage.\n"
+        assert err.endswith(hint)
+        assert "; what follows is not shown" in shop.run("inspect", "--ignore-damage")[0]
+        assert "Restore a backup" in shop.run("run", "-c", "pass", code=6)[1]
+        assert "Restore a backup" in shop.run("pack", code=6)[1]
+
+
 def test_abort_drops_and_says_so(shop):
     before = shop.path.read_bytes()
     shop.run("run", "-c", "root.n = 2")

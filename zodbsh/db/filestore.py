@@ -198,8 +198,7 @@ def require_sound(path: str, progress: Progress = SILENT) -> None:
     if not damages and 0 < scan.tail <= STATUS_OFFSET:
         damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))
     if damages:
-        more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
-        raise FramingDamage(path, damages[0], hint=f"`zodbsh recover {path} NEW.fs` saves what is sound{more}.")
+        raise FramingDamage(path, damages[0], more=len(damages) - 1)
 
 
 def refuse_symlinks(path: str) -> None:

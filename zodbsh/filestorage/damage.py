@@ -31,11 +31,24 @@ class Damage(NamedTuple):
 
 
 class FramingDamage(DamagedDatabase):
-    """A file's framing is damaged; ``damage`` says where and how."""
+    """A file's framing is damaged; ``damage`` says where and how.
 
-    hint = "--ignore-damage reads what comes before the damage."
+    ``more`` counts the further damages of a file that was to be written to, None
+    where it was only to be read.
+    """
 
-    def __init__(self, path: str, damage: Damage, *, hint: str | None = None) -> None:
-        super().__init__(f"{path} is damaged at {damage}", hint=hint)
+    def __init__(self, path: str, damage: Damage, *, more: int | None = None) -> None:
+        also = f" (and at {more} more)" if more else ""
+        super().__init__(f"{path} is damaged at {damage}{also}", hint=way_out(path, writing=more is not None))
         self.path = path
         self.damage = damage
+
+
+def way_out(path: str, *, writing: bool) -> str:
+    """Return the hint for a damaged file: what there is to be done about it."""
+    from shlex import quote
+
+    look = f"zodbsh inspect {quote(path)} --ignore-damage"
+    if writing:
+        return f"Nothing was changed. Restore a backup, or read what comes before the damage: `{look}`."
+    return f"`{look}` reads what comes before the damage."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,6 +55,11 @@ def commit_stage(
     _check_text(note, user)
     stage = store.load(spec)
     if not stage:
+        from zodbsh.db.source import open_source
+
+        # What is no database, or a damaged one, is not told that all is well.
+        with closing(open_source(spec)) as source:
+            _ = source.last_tid
         return CommitResult(None, 0)
     if blobs is not None:
         spec = replace(spec, blob_dir=blobs)

@@ -126,16 +126,16 @@ def _pack_file(spec: Spec, tid: int, collect: bool, progress: Progress) -> PackR
     from zodbsh.db.open import open_storage
     from zodbsh.db.pack import DanglingReference, pack_file, settle
     from zodbsh.db.source import open_source
+    from zodbsh.db.spec import check_file
 
     # ZODB's renames would put a file in the place of a symlink.
     path = os.path.realpath(spec.path)
     spec = replace(spec, path=path)
-    with closing(open_source(spec)) as source:
-        if source.info().format == "FS21":
-            raise Unsupported(
-                f"{spec.text} is in Python 2's format; ZODB on Python 3 cannot pack it",
-                hint="`zodbsh pack --dry-run` says what would go.",
-            )
+    if check_file(path)[:4] == b"FS21":
+        raise Unsupported(
+            f"{spec.text} is in Python 2's format; ZODB on Python 3 cannot pack it",
+            hint="`zodbsh pack --dry-run` says what would go.",
+        )
     spare_old = _room_for_both(path)
     storage = open_storage(spec, progress=progress)
     try:
