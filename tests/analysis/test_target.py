@@ -287,3 +287,26 @@ def test_a_database_without_a_root_says_so(fake):
 def test_a_begun_target_is_completed(world, begun, completions):
     """One step further, from what the snapshot holds; nothing for what leads nowhere."""
     assert complete_target(world, begun) == completions
+
+
+def test_a_slash_path_finds_keys_that_hold_slashes(store):
+    """Where no other reading leads anywhere; of several such readings the one with the longest key first."""
+    snapshot = store({
+        "files": PersistentMapping({"a/b.txt": 1, "a": {"x": 2, "c/d": 3}, "e/f": PersistentMapping({"g": 4})}),
+        "x/y/z": 5, "x/y": {"z": 6}, "x": {"w": 7},
+    })  # fmt: skip
+    found = {
+        text: (resolve(snapshot, text).path, resolve(snapshot, text).value, locate(snapshot, text)[1])
+        for text in ("/files/a/b.txt", "/files/a/x", "/files/a/c/d", "/files/e/f/g", "/x/y/z", "/x/w")
+    }
+    paths = {
+        "/files/a/b.txt": ("root.files['a/b.txt']", 1), "/files/a/x": ("root.files['a']['x']", 2),
+        "/files/a/c/d": ("root.files['a']['c/d']", 3), "/files/e/f/g": ("root.files['e/f']['g']", 4),
+        "/x/y/z": ("root['x/y/z']", 5), "/x/w": ("root.x['w']", 7),
+    }  # fmt: skip
+    assert found == {text: (path, value, path) for text, (path, value) in paths.items()}
+    with pytest.raises(TargetNotFound, match=r"^root\.files has no attribute or key 'no'") as caught:
+        resolve(snapshot, "/files/no/where")
+    assert caught.value.path == "root.files"
+    with pytest.raises(TargetNotFound):
+        resolve(snapshot, "/files" + "/a" * 4_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import closing
 
+import BTrees.IIBTree
 import BTrees.OOBTree
 import pytest
 from ZODB.blob import Blob
@@ -131,6 +132,94 @@ def test_a_set_by_member(session):
     assert [(change.name, change.old, change.new) for change in item.attributes] == [("{1000}", ABSENT, 1000)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "content", "again"),
+    [
+        (BTrees.OOBTree.OOBTree, {f"k{number:03}": number for number in range(2000)}, {"new": 1}),
+        (BTrees.OOBTree.OOTreeSet, [f"k{number:03}" for number in range(2000)], ["new"]),
+        (BTrees.IIBTree.IITreeSet, range(2000), [9999]),
+        (BTrees.OOBTree.OOBTree, {"few": 1}, {"new": 1}),
+    ],
+)
+def test_a_tree_that_is_cleared_loses_every_key(session, kind, content, again):
+    """Though no bucket is written: staged, and between two transactions; whoever clears it in whatever way."""
+    tree = session.root.tree = kind(content)
+    session.commit()
+    form = "[{!r}]" if hasattr(tree, "items") else "{{{!r}}}"
+    gone = {form.format(key): (tree[key] if hasattr(tree, "items") else key, ABSENT) for key in tree}
+    tree.clear()
+    assert names(difference(session)) == {("root.tree", "changed"): gone}
+    tree.update(again)
+    (new,) = tree
+    added = {form.format(new): (ABSENT, tree[new] if hasattr(tree, "items") else new)}
+    assert names(difference(session)) == {("root.tree", "changed"): {**added, **gone}}
+    session.commit()
+    assert names(diff_range(session.source(), first=None, last=None)) == {("root.tree", "changed"): {**added, **gone}}
+
+
+def test_a_tree_that_is_emptied_key_by_key(session):
+    """Its buckets, which are written but belong to it no more, are no objects of their own."""
+    tree = session.root.tree = BTrees.OOBTree.OOBTree({number: number for number in range(200)})
+    session.commit()
+    for number in range(200):
+        del tree[number]
+    assert names(difference(session)) == {
+        ("root.tree", "changed"): {f"[{number}]": (number, ABSENT) for number in range(200)}
+    }
+    tree.update({number: -number for number in range(100, 300)})
+    assert names(difference(session)) == {
+        ("root.tree", "changed"): {f"[{number}]": (number, ABSENT) for number in range(100)}
+        | {f"[{number}]": (number, -number) for number in range(100, 200)}
+        | {f"[{number}]": (ABSENT, -number) for number in range(200, 300)}
+    }
+
+
+def test_a_cleared_tree_that_comes_back(session):
+    """An undo writes the tree's own record only; its old buckets are its own again."""
+    tree = session.root.tree = BTrees.OOBTree.OOBTree({number: number for number in range(100)})
+    session.commit()
+    tree.clear()
+    session.commit()
+    db = session.connection.db()
+    db.undo(db.undoInfo(0, 1)[0]["id"], session.transaction.get())
+    session.transaction.commit()
+    found = diff_range(session.source(), first=None, last=None)
+    assert names(found) == {("root.tree", "changed"): {f"[{number}]": (ABSENT, number) for number in range(100)}}
+
+
+def test_a_long_list_of_changes_is_cut_for_people(session):
+    session.root.tree = BTrees.IIBTree.IIBTree({number: number for number in range(400)})
+    session.commit()
+    session.root.tree.clear()
+    lines = shown(difference(session)).splitlines()
+    assert lines[0] == "root.tree  BTrees.IIBTree.IIBTree 0x03  changed"
+    assert lines[300:] == ["  - [299]: 299", "  (... and 100 more: --format json)"]
+
+
+def test_an_object_that_is_stored_again(session):
+    session.root.account._p_changed = True
+    assert shown(difference(session)) == (
+        "root.account  bank.Account 0x01  changed\n  (stored again, nothing different)\n"
+    )
+
+
+def test_of_a_value_within_an_object(session):
+    """Only its own changes, and those of what it lies in."""
+    session.root.plain = {"a": [1, 2], "b": 1}
+    session.root.tree = BTrees.OOBTree.OOBTree({f"k{number:03}": number for number in range(200)})
+    session.commit()
+    session.root.plain = {"a": [1, 3], "b": 2}
+    session.root.other = 1
+    session.root.tree.update({"k100": "x", "k101": "y"})
+    assert names(difference(session, "root.plain['a'][1]")) == {("root", "changed"): {"['plain']['a'][1]": (2, 3)}}
+    assert names(difference(session, "root.plain['a'][0]")) == {}
+    assert names(difference(session, "/other")) == {("root", "changed"): {"['other']": (ABSENT, 1)}}
+    assert names(difference(session, "root.tree['k100']")) == {("root.tree", "changed"): {"['k100']": (100, "x")}}
+    assert names(difference(session, "root.tree['k102']")) == {}
+    del session.root.tree["k102"], session.root.other
+    assert names(difference(session, "root.tree['k102']")) == {("root.tree", "changed"): {"['k102']": (102, ABSENT)}}
+
+
 def test_of_one_target(session):
     session.root.account.deposit(1)
     session.root.counter.value = 1
@@ -165,6 +254,11 @@ def test_a_blob_by_its_size(tmp_path, bank, witness):
         with session.root.blob.open("w") as file:
             file.write(b"three")
         assert names(difference(session)) == {("root.blob", "changed"): {"(blob bytes)": (3, 5)}}
+        session.root.fresh = Blob(b"four")
+        assert names(difference(session))[("root.fresh", "new")] == {"(blob bytes)": (ABSENT, 4)}
+        with closing(open_source(str(path))) as source:  # which knows of no blobs
+            found = diff_changes(source, session.pending(), target="root.blob")
+        assert shown(found) == "root.blob  ZODB.blob.Blob 0x01  changed\n  ~ (blob bytes): (unknown) -> 5\n"
 
 
 def test_between_two_transactions(path, witness, bank):

@@ -22,13 +22,17 @@ _INSIDE = ("__children__", "__keys__")
 
 
 class Absent:
-    """Stands where one side has nothing."""
+    """Stands where one side has nothing, or nothing that is known; ``text`` says which."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def __repr__(self) -> str:
-        return "ABSENT"
+        return self.text
 
 
-ABSENT: Final = Absent()
+ABSENT: Final = Absent("(nothing)")
+UNKNOWN: Final = Absent("(unknown)")
 
 Side: TypeAlias = "Value | Absent"
 

@@ -4,6 +4,7 @@
     root.accounts['account-1'].owner         a path from the root, as it is shown
     0x2a.owner                               a path from an object
     /accounts/account-1/owner                every segment an attribute, or a key as str, or as int
+    /files/a/b.txt                           a key may hold slashes, where no other reading leads anywhere
 
 Nothing is evaluated: names and literal keys are read by ``zodbsh.analysis.literal``.
 """
@@ -25,6 +26,7 @@ from zodbsh.source.snapshot import Snapshot
 
 _OID = re.compile(r"0[xX][0-9a-fA-F]{1,16}(?![0-9a-zA-Z_])|[0-9a-fA-F]{16}$|[0-9]{1,20}$")
 _ROOT = re.compile(r"root(?!\w)")
+_MAX_SPELLINGS = 1_000
 _HINT = "Write 0x2a, root.name['key'], or /name/key."
 
 
@@ -94,11 +96,32 @@ def resolve(snapshot: Snapshot, target: Target | str) -> Resolved:
     Raises TargetNotFound, DanglingReference, ForeignReference, ObjectNotFound, BrokenRecord, TreeDamaged, and
     TargetSyntaxError for a text.
     """
-    view, path, owner, owner_path = _walk(snapshot, parse_target(target) if isinstance(target, str) else target)
+    target = parse_target(target) if isinstance(target, str) else target
+    try:
+        way = _walk(snapshot, target)
+    except TargetNotFound:
+        spelled = _with_slashes(snapshot, target)
+        if spelled is None:
+            raise
+        way = _walk(snapshot, spelled)
+    view = way.view
     if view.record is not None:
-        return Resolved(view.oid, path, False, None, view.oid, path)
+        return Resolved(view.oid, way.path, False, None, view.oid, way.path)
     assert not isinstance(view.subject, Record)
-    return Resolved(view.oid, path, True, view.subject, owner, owner_path)
+    return Resolved(view.oid, way.path, True, view.subject, way.owner, way.owner_path)
+
+
+class Traced(NamedTuple):
+    """The way to a target: the record that it is or lies in, its path, and the owner as in ``Resolved``.
+
+    ``inside`` are the steps from the owner to an embedded value, as they are shown; none where the target is an object.
+    """
+
+    oid: int
+    path: str
+    owner: int
+    owner_path: str
+    inside: tuple[str, ...]
 
 
 def locate(snapshot: Snapshot, target: Target | str) -> tuple[int, str]:
@@ -106,17 +129,33 @@ def locate(snapshot: Snapshot, target: Target | str) -> tuple[int, str]:
 
     Raises what ``resolve`` raises for the way there.
     """
+    found = trace(snapshot, target)
+    return found.oid, found.path
+
+
+def trace(snapshot: Snapshot, target: Target | str) -> Traced:
+    """Return the way to a target, without decoding the record that it is. Raises what ``resolve`` raises on the way."""
     target = parse_target(target) if isinstance(target, str) else target
     if not target.steps:
-        return target.oid, target.text
-    view, path, _, _ = _walk(snapshot, target._replace(steps=target.steps[:-1]))
-    found = view.take(target.steps[-1])
+        return Traced(target.oid, target.text, target.oid, target.text, ())
+    try:
+        return _trace(snapshot, target)
+    except TargetNotFound:
+        spelled = _with_slashes(snapshot, target)
+        if spelled is None:
+            raise
+        return _trace(snapshot, spelled)
+
+
+def _trace(snapshot: Snapshot, target: Target) -> Traced:
+    way = _walk(snapshot, target._replace(steps=target.steps[:-1]))
+    found = way.view.take(target.steps[-1])
     if found is None:
-        raise _missing(view, path, target.steps[-1])
-    path += found.text
+        raise _missing(way.view, way.path, target.steps[-1])
+    path = way.path + found.text
     if isinstance(found.value, Ref) and found.value.database is None:
-        return found.value.oid, path
-    return found.holder, path
+        return Traced(found.value.oid, path, found.value.oid, path, ())
+    return Traced(found.holder, path, way.owner, way.owner_path, (*way.inside, found.text))
 
 
 def complete_target(snapshot: Snapshot, incomplete: str, *, limit: int = 50) -> list[str]:
@@ -131,7 +170,7 @@ def complete_target(snapshot: Snapshot, incomplete: str, *, limit: int = 50) -> 
             continue
         base, begun = incomplete[:position], incomplete[position:]
         try:
-            view, *_ = _walk(snapshot, parse_target(base or "/"))
+            view = _walk(snapshot, parse_target(base or "/")).view
         except ZodbshError:
             continue
         completed = dict.fromkeys(base + step for step in view.completions(begun) if step.startswith(begun))
@@ -139,8 +178,17 @@ def complete_target(snapshot: Snapshot, incomplete: str, *, limit: int = 50) -> 
     return []
 
 
-def _walk(snapshot: Snapshot, target: Target) -> tuple[View, str, int, str]:
-    """Return what a target leads to, its path, and its owner with the owner's path."""
+class _Way(NamedTuple):
+    """Where steps lead, and the last object with a record of its own on the way; ``inside`` are the steps after it."""
+
+    view: View
+    path: str
+    owner: int
+    owner_path: str
+    inside: tuple[str, ...]
+
+
+def _walk(snapshot: Snapshot, target: Target) -> _Way:
     path = Target(target.oid).text
     try:
         view = View(snapshot, target.oid, read_record(snapshot, target.oid))
@@ -148,16 +196,52 @@ def _walk(snapshot: Snapshot, target: Target) -> tuple[View, str, int, str]:
         if target.oid == ROOT_OID:
             raise ObjectNotFound("the database has no root object at this time", hint=exc.hint) from exc
         raise
-    owner, owner_path = target.oid, path
+    owner, owner_path, inside = target.oid, path, []
     for step in target.steps:
         found = view.take(step)
         if found is None:
             raise _missing(view, path, step)
         path += found.text
+        inside.append(found.text)
         view = follow(snapshot, found.holder, found.value, path)
         if view.record is not None:
-            owner, owner_path = view.oid, path
-    return view, path, owner, owner_path
+            owner, owner_path, inside = view.oid, path, []
+    return _Way(view, path, owner, owner_path, tuple(inside))
+
+
+def _with_slashes(snapshot: Snapshot, target: Target) -> Target | None:
+    """Return a slash path that leads nowhere with some of its slashes taken for parts of keys, the longest key first.
+
+    None where it leads nowhere so either, or where too many ways would have to be tried.
+    """
+    names = [step.text for step in target.steps if isinstance(step, Segment)]
+    if len(names) < 2 or len(names) != len(target.steps):
+        return None
+    left = iter(range(_MAX_SPELLINGS))
+    try:
+        ways: list[tuple[View, int, tuple[Step, ...]]] = [
+            (View(snapshot, target.oid, read_record(snapshot, target.oid)), 0, ())
+        ]
+    except ZodbshError:
+        return None
+    while ways:
+        view, start, steps = ways.pop()
+        longer: list[tuple[View, int, tuple[Step, ...]]] = []
+        for end in range(start + 1, len(names) + 1):
+            if next(left, None) is None:
+                return None
+            step = Segment("/".join(names[start:end]))
+            try:
+                found = view.take(step)
+                if found is None:
+                    continue
+                if end == len(names):
+                    return target._replace(steps=(*steps, step))
+                longer.append((follow(snapshot, found.holder, found.value), end, (*steps, step)))
+            except ZodbshError:
+                continue
+        ways += longer
+    return None
 
 
 def _missing(view: View, path: str, step: Step) -> TargetNotFound:

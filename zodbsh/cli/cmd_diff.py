@@ -26,19 +26,27 @@ if TYPE_CHECKING:
 @options.target_argument()
 @click.option("--from", "first", type=options.TIME, help="The earlier state: after this transaction, at this time.")
 @click.option("--to", "last", type=options.TIME, help="The later state [default: the latest].")
+@click.option("--blobs", "blob_dir", metavar="DIR", type=click.Path(), help="Where the blob files are.")
 @options.output_options
-def command(database: Database, target: str | None, first: int | None, last: int | None, output: Output) -> None:
+def command(
+    database: Database,
+    target: str | None,
+    first: int | None,
+    last: int | None,
+    blob_dir: str | None,
+    output: Output,
+) -> None:
     """Show what changes, attribute by attribute.
 
     Of what is staged (in the shell, of what is uncommitted); with --from or --to, between two states
     of the database: --to alone means the one transaction. A BTree is shown by key, text by line.
-    TARGET restricts it to one object.
+    TARGET restricts it to one object, or to a value within one.
     """
     from zodbsh.ops.diff import diff_changes, diff_range, diff_session
     from zodbsh.render.diff import DiffView
 
     if first is not None or last is not None:
-        with database.source() as source:
+        with database.source(blob_dir=blob_dir) as source:
             emit(DiffView(diff_range(source, first=first, last=last, target=target)), output)
         return
     if database.session is not None:
@@ -48,5 +56,5 @@ def command(database: Database, target: str | None, first: int | None, last: int
     from zodbsh.stage import store
 
     stage = store.load(parse_spec(database.text))
-    with database.source() as source:
+    with database.source(blob_dir=blob_dir) as source:
         emit(DiffView(diff_changes(source, stage, target=target)), output)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from zodbsh.analysis.compare import ABSENT, AttributeChange, compare_records
-from zodbsh.analysis.identity import Identities
+from zodbsh.analysis.compare import ABSENT, UNKNOWN, AttributeChange, Side, compare_nodes, compare_records
 from zodbsh.analysis.paths import Place, places_of
-from zodbsh.analysis.target import resolve
+from zodbsh.analysis.target import Traced, parse_target, resolve, trace
+from zodbsh.analysis.treediff import Loader, NodePair, tree_changes
+from zodbsh.analysis.within import changes_within
 from zodbsh.db.changes import Changes, Entry
 from zodbsh.errors import ObjectNotFound, UsageError, ZodbshError
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
@@ -23,9 +24,6 @@ from zodbsh.stage.overlay import OverlaySource
 
 Change = Literal["changed", "new", "deleted"]
 
-# How a BTree holds its nodes together is no content.
-_STRUCTURE = ("__children__", "__keys__")
-
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
 
@@ -34,8 +32,11 @@ class ObjectDiff(NamedTuple):
     """One object's change.
 
     ``path`` is the oid's text where no path is known. A BTree is one object
-    here, whatever buckets its keys are in; ``records`` counts the records that
-    changed. ``attributes`` is empty where only a tree's inner structure did.
+    here (``tree``), whatever buckets its keys are in; ``records`` counts the
+    records that changed. ``attributes`` is empty where only a tree's inner
+    structure did, or where an object was stored again as it was. ``partial``
+    tells that some buckets of trees that were cleared are not looked at: there
+    are too many.
     """
 
     path: str
@@ -44,6 +45,8 @@ class ObjectDiff(NamedTuple):
     change: Change
     attributes: tuple[AttributeChange, ...]
     records: int = 1
+    tree: bool = False
+    partial: bool = False
 
 
 class DiffResult(NamedTuple):
@@ -71,11 +74,13 @@ class _Pair(NamedTuple):
 def diff_changes(source: Source, changes: Changes | None, *, target: str | None = None) -> DiffResult:
     """Compare uncommitted changes with the revisions they were made to.
 
-    ``target`` restricts the result to one object; raises TargetNotFound. No
-    class is imported.
+    ``target`` restricts the result to one object, or to a value within one;
+    raises TargetNotFound. No class is imported.
     """
     if changes is None:
-        return DiffResult(source.info().name, source.last_tid, None, _objects(Snapshot(source), {}, None, [], target))
+        return DiffResult(
+            source.info().name, source.last_tid, None, _objects(Snapshot(source), {}, Snapshot(source), [], target)
+        )
     return _diff(source, changes, places_of_changes(source, changes), target)
 
 
@@ -89,7 +94,8 @@ def diff_session(session: Session, *, target: str | None = None) -> DiffResult:
 def _diff(source: Source, changes: Changes, places: dict[int, Place], target: str | None) -> DiffResult:
     snapshot = Snapshot(OverlaySource(source, changes))
     pairs = [_entry_pair(source, entry) for entry in changes.entries]
-    return DiffResult(source.info().name, changes.base_tid, None, _objects(snapshot, places, None, pairs, target))
+    earlier = Snapshot(source, changes.base_tid)
+    return DiffResult(source.info().name, changes.base_tid, None, _objects(snapshot, places, earlier, pairs, target))
 
 
 def diff_range(source: Source, *, first: int | None, last: int | None, target: str | None = None) -> DiffResult:
@@ -122,18 +128,20 @@ def _entry_pair(source: Source, entry: Entry) -> _Pair:
     if entry.serial is not None:
         try:
             revision = source.load(entry.oid, entry.serial)
-            old, old_blob = decode_record(revision.data or b""), source.blob_path(entry.oid, revision.tid)
+            old = decode_record(revision.data or b"")
+            old_blob = source.blob_path(entry.oid, revision.data_tid or revision.tid)
         except ObjectNotFound:
             # A pack has removed the revision; what the stage holds is all there is to show.
             old = None
     extra: tuple[AttributeChange, ...] = ()
     if entry.blob is not None:
-        extra = (AttributeChange("(blob bytes)", _size(old_blob), os.path.getsize(entry.blob)),)
+        before = ABSENT if entry.serial is None else _size(old_blob)
+        extra = (AttributeChange("(blob bytes)", before, os.path.getsize(entry.blob)),)
     return _Pair(entry.oid, old, decode_record(entry.data), extra)
 
 
-def _size(path: str | None) -> int | None:
-    return None if path is None or not os.path.exists(path) else os.path.getsize(path)
+def _size(path: str | None) -> Side:
+    return UNKNOWN if path is None or not os.path.exists(path) else os.path.getsize(path)
 
 
 def _state_pair(before: Snapshot, after: Snapshot, oid: int) -> _Pair | None:
@@ -155,40 +163,92 @@ def _data(snapshot: Snapshot, oid: int) -> bytes | None:
 
 
 def _objects(
-    snapshot: Snapshot, places: dict[int, Place], earlier: Snapshot | None, pairs: list[_Pair], target: str | None
+    snapshot: Snapshot, places: dict[int, Place], earlier: Snapshot, pairs: list[_Pair], target: str | None
 ) -> tuple[ObjectDiff, ...]:
-    wanted = None if target is None else _resolved(snapshot, earlier, target)
+    wanted = None if target is None else _wanted(snapshot, earlier, target)
     found = []
-    for group in _grouped(pairs, places):
+    for group in _grouped(snapshot, earlier, pairs, places):
         diff = _described(snapshot, group, places)
-        if wanted is None or wanted & {diff.oid, *(pair.oid for pair in group)}:
+        if wanted is None:
             found.append(diff)
+        elif restricted := _restricted(diff, group, wanted):
+            found.append(restricted)
     return tuple(found)
 
 
-def _resolved(snapshot: Snapshot, earlier: Snapshot | None, target: str) -> set[int]:
+def _wanted(snapshot: Snapshot, earlier: Snapshot, target: str) -> Traced:
+    parsed = parse_target(target)
     try:
-        found = resolve(snapshot, target)
-    except ObjectNotFound:
-        if earlier is None:
-            raise
-        found = resolve(earlier, target)
-    return {found.oid, found.owner}
+        return trace(snapshot, parsed)
+    except ObjectNotFound as exc:
+        try:
+            return trace(earlier, parsed)
+        except ObjectNotFound:
+            raise exc from None
 
 
-def _grouped(pairs: Iterable[_Pair], places: dict[int, Place]) -> Iterator[list[_Pair]]:
-    """Yield the records that belong together: a BTree's nodes and buckets, any other object alone."""
+def _restricted(diff: ObjectDiff, group: _Group, wanted: Traced) -> ObjectDiff | None:
+    """Return what of a change concerns a target: an object, or a value within one; None where nothing does."""
+    if not wanted.inside:
+        return diff if wanted.oid in {diff.oid, *(pair.oid for pair in group.pairs)} else None
+    if diff.oid != wanted.owner:
+        return None
+    attributes = changes_within(diff.attributes, wanted.inside)
+    return diff._replace(attributes=tuple(attributes)) if attributes else None
+
+
+class _Group(NamedTuple):
+    """The records that belong together: of a BTree its nodes and buckets, else one; the object itself first.
+
+    ``records`` counts those that were written; ``partial`` tells that not all nodes of the tree could be looked at.
+    """
+
+    pairs: list[_Pair]
+    tree: bool = False
+    records: int = 1
+    partial: bool = False
+
+
+def _grouped(
+    snapshot: Snapshot, earlier: Snapshot, pairs: Iterable[_Pair], places: dict[int, Place]
+) -> Iterator[_Group]:
+    """Yield the changes of each object, in the order in which they were met."""
+    pairs = list(pairs)
+    nodes = {pair.oid: NodePair(pair.oid, pair.old, pair.new) for pair in pairs if _is_tree(pair)}
+    trees, partial = tree_changes(nodes, _loader(earlier), _loader(snapshot))
     groups: dict[object, list[_Pair]] = {}
+    for top, members in trees.items():
+        # Several buckets may have changed, and no node above them: their path is that of the tree.
+        shared: object = places[top].path if top in places else top
+        groups.setdefault(shared, []).extend(_Pair(*member) for member in members)
+    records = {key: sum(pair.oid in nodes for pair in group) for key, group in groups.items()}
+    of_node = {pair.oid: key for key, group in groups.items() for pair in group}
+    done: set[object] = set()
     for pair in pairs:
-        record = pair.new or pair.old
-        place = places.get(pair.oid)
-        in_tree = place is not None and record is not None and record_tree(record) is not None
-        groups.setdefault(place.path if in_tree and place is not None else pair.oid, []).append(pair)
-    yield from groups.values()
+        if pair.oid not in nodes:
+            yield _Group([pair])
+        elif (key := of_node[pair.oid]) not in done:
+            done.add(key)
+            yield _Group(groups[key], True, records[key], partial)
 
 
-def _described(snapshot: Snapshot, group: list[_Pair], places: dict[int, Place]) -> ObjectDiff:
-    head = next((pair for pair in group if pair.oid in places and not places[pair.oid].internal), group[0])
+def _is_tree(pair: _Pair) -> bool:
+    return any(record is not None and record_tree(record) is not None for record in (pair.old, pair.new))
+
+
+def _loader(snapshot: Snapshot) -> Loader:
+    def load(oid: int) -> Record | None:
+        try:
+            return snapshot.record(oid)
+        except ObjectNotFound:
+            return None
+
+    return load
+
+
+def _described(snapshot: Snapshot, group: _Group, places: dict[int, Place]) -> ObjectDiff:
+    pairs = group.pairs
+    head = next((pair for pair in pairs if pair.oid in places and not places[pair.oid].internal), pairs[0])
     record = head.new or head.old
     assert record is not None
     oid, class_, path = head.oid, class_text(record.class_), _path(head.oid, places)
@@ -202,33 +262,14 @@ def _described(snapshot: Snapshot, group: list[_Pair], places: dict[int, Place])
             class_ = snapshot.class_of(oid) or class_
         except ZodbshError:
             pass
-    attributes = _merged(group) if record_tree(record) is not None else compare_records(head.old, head.new)
-    return ObjectDiff(path, oid, class_, change, (*attributes, *head.extra), len(group))
+    if group.tree:
+        attributes = compare_nodes((pair.old, pair.new) for pair in pairs)
+    else:
+        attributes = compare_records(head.old, head.new)
+    return ObjectDiff(path, oid, class_, change, (*attributes, *head.extra), group.records, group.tree, group.partial)
 
 
 def _path(oid: int, places: dict[int, Place]) -> str:
     if oid in places:
         return places[oid].path
     return "root" if oid == ROOT_OID else oid_text(oid)
-
-
-def _merged(group: list[_Pair]) -> list[AttributeChange]:
-    """Return a BTree's changes by key: what left one bucket and came into another did not change."""
-    merged: dict[str, AttributeChange] = {}
-    for pair in group:
-        for change in compare_records(pair.old, pair.new):
-            if change.name in _STRUCTURE:
-                continue
-            other = merged.get(change.name)
-            if other is not None:
-                old = other.old if change.old is ABSENT else change.old
-                new = other.new if change.new is ABSENT else change.new
-                merged[change.name] = AttributeChange(change.name, old, new, change.parts or other.parts)
-            else:
-                merged[change.name] = change
-    identities = Identities()
-    return [
-        change
-        for change in merged.values()
-        if change.old is ABSENT or change.new is ABSENT or not identities.same(change.old, change.new)  # type: ignore[arg-type]
-    ]

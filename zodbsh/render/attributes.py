@@ -7,7 +7,7 @@ from difflib import unified_diff
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zodbsh.analysis.compare import ABSENT, AttributeChange
+from zodbsh.analysis.compare import ABSENT, Absent, AttributeChange
 from zodbsh.render.jsontext import value_json
 from zodbsh.render.page import Span
 from zodbsh.render.values import ClassOf, value_text
@@ -35,8 +35,8 @@ def attribute_json(change: AttributeChange) -> dict[str, object]:
 
 
 def side_json(side: Side) -> object:
-    """Return one side's value as JSON, null where it has nothing."""
-    return None if side is ABSENT else value_json(side)  # type: ignore[arg-type]
+    """Return one side's value as JSON, null where it has nothing, or nothing known."""
+    return None if isinstance(side, Absent) else value_json(side)
 
 
 def show_changes(page: Page, changes: Iterable[AttributeChange], *, indent: str, class_of: ClassOf | None) -> None:
@@ -58,10 +58,10 @@ def show_changes(page: Page, changes: Iterable[AttributeChange], *, indent: str,
 
 
 def side_text(side: Side, class_of: ClassOf | None = None, *, width: int = _WIDTH) -> str:
-    """Return one side's value as bounded text, ``(nothing)`` where it has none."""
-    if side is ABSENT:
-        return "(nothing)"
-    return value_text(side, width=width, class_of=class_of)  # type: ignore[arg-type]
+    """Return one side's value as bounded text, ``(nothing)`` where it has none, ``(unknown)`` where it is not known."""
+    if isinstance(side, Absent):
+        return side.text
+    return value_text(side, width=width, class_of=class_of)
 
 
 def _by_line(old: str, new: str) -> bool:

@@ -14,6 +14,8 @@ from zodbsh.render.sizes import count_text
 from zodbsh.times import time_text
 
 _STYLES = {"new": "green", "deleted": "red", "changed": "yellow"}
+# So many changes of one object are shown; JSON and CSV have all.
+_SHOWN = 300
 
 
 class DiffView(NamedTuple):
@@ -30,6 +32,7 @@ class DiffView(NamedTuple):
                 "class": item.class_,
                 "change": item.change,
                 "attributes": [attribute_json(change) for change in item.attributes],
+                **({"partial": True} if item.partial else {}),
             }
             for item in self.result.objects
         ]
@@ -58,11 +61,15 @@ class DiffView(NamedTuple):
             Span(item.change, _STYLES[item.change]),
         )  # fmt: skip
         if not item.attributes:
-            what = "only its inner structure" if item.records > 1 or "BTree" in item.class_ else "nothing in it"
+            what = "only its inner structure" if item.tree and item.change == "changed" else _nothing(item.change)
             page.line("  ", Span(f"({what})", "dim"))
-        show_changes(page, item.attributes, indent="  ", class_of=None)
+        show_changes(page, item.attributes[:_SHOWN], indent="  ", class_of=None)
+        if len(item.attributes) > _SHOWN:
+            page.line(f"  (... and {len(item.attributes) - _SHOWN:,} more: --format json)")
         if item.records > 1:
             page.line("  ", Span(f"(in {count_text(item.records, 'record')})", "dim"))
+        if item.partial:
+            page.line("  (not all that was removed is listed: there is too much)")
 
     def _rows(self) -> Iterator[tuple[object, ...]]:
         for item in self.result.objects:
@@ -71,6 +78,10 @@ class DiffView(NamedTuple):
                 yield (*start, change.name, side_text(change.old), side_text(change.new))
             if not item.attributes:
                 yield (*start, "", "", "")
+
+
+def _nothing(change: str) -> str:
+    return "stored again, nothing different" if change == "changed" else "nothing in it"
 
 
 def _between(first: int, last: int) -> str:
