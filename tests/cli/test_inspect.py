@@ -231,6 +231,34 @@ def test_items_beyond_the_limit_are_counted(tmp_path):
     assert (len(rows), rows[0], rows[-1]) == (12_346, "name,class,oid,value", "12344,str,,'12344'")
 
 
+def test_a_value_by_itself_is_shown(tmp_path):
+    """On one line, or by line; so much of a long one as suits a person, all of it with --all and in CSV."""
+    path, lines = str(tmp_path / "my.fs"), [f"line {number}" for number in range(100)]
+    db = ZODB.DB(path)
+    with db.transaction() as connection:
+        connection.root().update(a=2, none=None, empty={}, text="\n".join(lines), long="x" * 60_000, bell="\x07\n.e")
+    db.close()
+
+    def shown(name, *options):
+        run = zodbsh("inspect", path, f"/{name}", *options)
+        assert (run.status, run.err) == (0, "")
+        return run.out.split("\n\nvalue\n")[1].splitlines()
+
+    assert shown("a") == ["  2"]
+    assert shown("none") == ["  None"]
+    assert shown("empty") == ["  {}"]
+    assert shown("bell") == ["  \\x07", "  \\x2ee"]
+    assert shown("text") == [*(f"  {line}" for line in lines[:40]), "  (100 lines, 789 characters: --all)"]
+    assert shown("text", "--all") == [f"  {line}" for line in lines]
+    cut, hint = shown("long")
+    assert (len(cut) <= 402, cut[-26:], hint) == (True, "xx'... (60,000 characters)", "  (--all shows all of it)")
+    assert shown("long", "--all") == [f"  '{'x' * 60_000}'"]
+    assert zodbsh("inspect", path, "/a", "--format", "csv").out.splitlines() == [
+        "name,class,oid,value",
+        "root.a,int,,2",
+    ]
+
+
 def test_an_embedded_value_says_where_it_lies(database):
     """The value, and the record that embeds it."""
     run = zodbsh("inspect", database.path, "root.accounts['account-1'].history")

@@ -50,7 +50,8 @@ def command(
 
     Without TARGET: format, size, counts, the root's entries, the largest classes.
     With TARGET: the object's class, transaction, record, attributes or items,
-    and references. BTrees are shown as one mapping. No code of the objects runs.
+    and references. BTrees are shown as one mapping; a long text whole with --all.
+    No code of the objects runs.
     """
     if target is None and (raw or disassemble or depth > 1):
         raise UsageError("--raw, --disassemble and --depth are about one object", hint="Name a TARGET.")
@@ -75,4 +76,4 @@ def command(
             from zodbsh.render.inspect import InspectView
 
             shown = inspect(snapshot, target, limit=bound.limit(output), depth=depth)
-            emit(InspectView(shown, snapshot.class_of, opened=depth > 1), output)
+            emit(InspectView(shown, snapshot.class_of, opened=depth > 1, whole=bound.everything), output)

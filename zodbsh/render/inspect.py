@@ -26,14 +26,22 @@ if TYPE_CHECKING:
 
 _WIDTH = 90
 _CLASS = "(missing)"
+# Of a value that is inspected by itself.
+_ALONE_WIDTH = 400
+_ALONE_LINES = 40
+_WHOLE = 1 << 40
 
 
 class InspectView(NamedTuple):
-    """One object; ``class_of`` names the classes of references, ``opened`` tells whether its parts are expanded."""
+    """One object; ``class_of`` names the classes of references, ``opened`` tells whether its parts are expanded.
+
+    ``whole`` asks for all of a long text.
+    """
 
     result: ObjectView
     class_of: ClassOf
     opened: bool = False
+    whole: bool = False
 
     def json(self) -> object:
         """Return the shape that docs/json.md gives for ``inspect DATABASE TARGET``."""
@@ -65,15 +73,23 @@ class InspectView(NamedTuple):
         return found
 
     def rows(self) -> Rows:
-        """Return attributes and items: name or key, class, oid, value as text."""
-        inside = self.result.inside
-        return Rows(("name", "class", "oid", "value"), map(self._row, chain(inside.attributes, inside.items)))
+        """Return attributes and items: name or key, class, oid, value as text; a value without those as a whole."""
+        result, inside = self.result, self.result.inside
+        headers = ("name", "class", "oid", "value")
+        if _is_alone(result):
+            value = result.value if isinstance(result.value, str) else value_text(result.value, width=_WHOLE)
+            return Rows(headers, [(result.path, result.class_, None, value)])
+        return Rows(headers, map(self._row, chain(inside.attributes, inside.items)))
 
     def text(self, page: Page) -> None:
         """Write facts, attributes, items, what is embedded, references."""
         result = self.result
         page.heading(result.path)
         page.facts(_facts(result), indent="  ")
+        if _is_alone(result):
+            page.gap()
+            page.heading("value")
+            self._alone(page, result.value)
         self._inside(page, result.inside, "", opened=self.opened, top=True)
         if not self.opened:
             self._embedded(page)
@@ -125,6 +141,21 @@ class InspectView(NamedTuple):
         width = 10 * _WIDTH if isinstance(value, Ref) else _WIDTH
         return value_text(value, width=width, class_of=self.class_of)
 
+    def _alone(self, page: Page, value: Value) -> None:
+        """Write a value that has no parts; a text by line where it has lines."""
+        if not isinstance(value, str) or "\n" not in value:
+            text = value_text(value, width=_WHOLE if self.whole else _ALONE_WIDTH, class_of=self.class_of)
+            page.line("  ", text)
+            if not self.whole and isinstance(value, str | bytes) and len(value) > _ALONE_WIDTH:
+                page.line("  (--all shows all of it)")
+            return
+        lines = value.split("\n")
+        shown = lines if self.whole else [_cut(line) for line in lines[:_ALONE_LINES]]
+        for line in shown:
+            page.line("  ", line)
+        if shown != lines:
+            page.line(f"  ({count_text(len(lines), 'line')}, {count_text(len(value), 'character')}: --all)")
+
     def _embedded(self, page: Page) -> None:
         """Write which objects have no record of their own, and how many containers there are besides."""
         inside = self.result.inside
@@ -173,6 +204,16 @@ def _facts(result: ObjectView) -> Iterator[tuple[str, str]]:
         yield "undone", f"again as it was in {tid_text(revision.data_tid)}"
     if result.blob is not None:
         yield "blob", f"{size_text(result.blob.bytes)} in {result.blob.path}"
+
+
+def _is_alone(result: ObjectView) -> bool:
+    """Tell whether the result is a value that has no attributes or items to be shown by."""
+    content = result.inside.content
+    return result.embedded and not (content.attributes or content.items or content.more or content.state is not None)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _ALONE_WIDTH else line[:_ALONE_WIDTH] + "..."
 
 
 def _is_tree(content: Content) -> bool:
