@@ -148,7 +148,7 @@ def test_an_empty_database_gets_a_root_with_the_first_commit(tmp_path):
 
 
 def test_a_time_before_there_was_a_root_is_an_error(path):
-    with pytest.raises(ObjectNotFound, match="has no root object"):
+    with pytest.raises(ObjectNotFound, match="the database is not as old as"):
         Session.open(str(path), at=1 << 56)
 
 

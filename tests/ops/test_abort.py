@@ -72,5 +72,5 @@ def test_a_session_drops_no_stage_but_its_own(spec, path):
     with Session.open(str(path), read_only=True) as session:
         session.root.account.deposit(1)
         theirs = store.save(spec, make_stage(session.pending()))
-        assert abort_session(session) == AbortResult(True, 1)
+        assert abort_session(session) == AbortResult(True, 1, others=1)
     assert store.load(spec) == theirs

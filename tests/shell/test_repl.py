@@ -237,3 +237,27 @@ def test_end_from_outside_stages(shell, typed, path):
     with pytest.raises(Stopped):
         typed(shell, "root.account.deposit(5)", ENTER, "raise Stopped(15)", ENTER)
     assert len(store.load(parse_spec(path)).entries) == 1
+
+
+def test_leaving_the_past_with_changes_asks(shell, typed, path):
+    """Ctrl-D in the past shows what is dirty and offers no commit; what is staged is kept."""
+    from zodbsh.db.spec import parse_spec
+    from zodbsh.stage import store
+
+    at = f".at {shell.session.base_tid:016x}"
+    keys = ("root.account.deposit(5)", ENTER, CTRL_D, "c", ENTER, "'stayed'", ENTER, CTRL_D, "s", ENTER)
+    out, err, status = typed(shell, at, ENTER, *keys)
+    assert (out, status) == ("'stayed'\n", 0)
+    assert "1 changed\n  changed  root.account" in err
+    assert len(store.load(parse_spec(path)).entries) == 1
+
+
+def test_leaving_with_an_undo_asks(shell, typed, stored):
+    """A prepared undo is an uncommitted change: it can be committed or dropped, not staged."""
+    keys = ("root.account.deposit(5)", ENTER, ".commit", ENTER, ".undo", ENTER, CTRL_D, "s", ENTER, "'stayed'", ENTER)
+    out, err, status = typed(shell, *keys, CTRL_D, "c", ENTER)
+    assert out.count("'stayed'\n") == 1
+    assert "  undo     transaction " in err
+    assert "  undone   root.account  bank.Account\n" in err
+    assert status == 0
+    assert stored(shell, "account") == 10

@@ -28,7 +28,9 @@ def command(database: Database, yes: bool, output: Output) -> None:
 
     if database.session is not None:
         count = len(database.session.pending().entries)
-        if not count or options.confirm(_question(count, "uncommitted"), yes=yes, output=output):
+        if not (count or database.session.undoing) or options.confirm(
+            _question(count, "uncommitted"), yes=yes, output=output
+        ):
             report(AbortView(abort_session(database.session)), output)
         return
     from zodbsh.db.spec import parse_spec

@@ -119,7 +119,7 @@ class Session:
         return cls(
             spec=spec,
             mode="read-only" if opened.error else "read-write",
-            mode_reason=opened.error.message if opened.error else "",
+            mode_reason=opened.reason or (opened.error.message if opened.error else ""),
             mode_error=opened.error,
             at=at,
             db=db,
@@ -203,10 +203,22 @@ class Session:
     def pending(self) -> Pending:
         """Return what is uncommitted, as records; nothing of the session changes by it.
 
+        What a prepared undo would bring back is among it, each object on top of the revision that is undone.
         Objects that only become reachable carry provisional oids, the same ones
         as long as nothing changes. Raises CannotSave where an object cannot be
         written.
         """
+        own = self.own_changes()
+        if not self.undoing:
+            return own
+        from zodbsh.db.undo import undone_entries
+
+        taken = {entry.oid for entry in own.entries}
+        undone = tuple(entry for entry in undone_entries(self) if entry.oid not in taken)
+        return own._replace(entries=own.entries + undone, base_tid=self.base_tid)
+
+    def own_changes(self) -> Pending:
+        """Return what ``pending`` does, without what an undo would bring back."""
         if not self.connection.opened:
             # The user's code has closed it; ZODB lets nobody do that with changes on it.
             return Pending(0, ())
@@ -281,7 +293,7 @@ class Session:
         """
         if self.mode_error is not None:
             raise self.mode_error
-        objects = len(self.pending().entries) + sum(self.undoing.values())
+        objects = len(self.own_changes().entries) + sum(self.undoing.values())
         with translated(self.spec.text):
             if self.undoing:
                 from zodbsh.db.undo import commit_undo
@@ -346,15 +358,22 @@ class _Opened(NamedTuple):
     storage: Any
     source: Source | None
     error: ZodbshError | None
+    reason: str = ""
 
 
 def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
     """Open the storage read-write, or say why not and open a snapshot of it."""
     error: ZodbshError | None = None
+    reason = ""
     if at is not None:
-        error = SessionReadOnly(f"as of {time_text(at)} ({tid_text(at)})")
+        reason = f"as of {time_text(at)} ({tid_text(at)})"
+        error = SessionReadOnly(
+            f"this session shows the past ({reason}): nothing can be committed here",
+            hint="`.at now` comes back to the present; `.stage` keeps changes for a later commit.",
+        )
     elif read_only:
-        error = SessionReadOnly("--read-only")
+        reason = "as asked"
+        error = SessionReadOnly("this session was opened with --read-only: nothing can be committed here")
     else:
         try:
             storage = open_storage(spec)
@@ -365,7 +384,22 @@ def _open(spec: Spec, read_only: bool, at: int | None) -> _Opened:
         except (DatabaseLocked, NotWritable, NoPermission) as exc:
             error = exc
     source = open_source(spec)
-    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at, reason=error.message), source, error)
+    try:
+        _require_as_old(source, spec, at)
+    except BaseException:
+        source.close()
+        raise
+    return _Opened(SnapshotStorage(source, MAX_ID if at is None else at, reason=error.message), source, error, reason)
+
+
+def _require_as_old(source: Source, spec: Spec, at: int | None) -> None:
+    """Raise ObjectNotFound where the database begins after the time that is to be looked at."""
+    first = None if at is None else next(iter(source.transactions()), None)
+    if at is not None and first is not None and at < first.tid:
+        raise ObjectNotFound(
+            f"{spec.text}: the database is not as old as {time_text(at)}",
+            hint=f"Its first transaction: {tid_text(first.tid)} ({time_text(first.tid)}).",
+        )
 
 
 def _require_root(connection: SessionConnection, spec: Spec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING, Any
 
+from zodbsh.db.changes import Entry
 from zodbsh.errors import ExitCode, Unsupported, ZodbshError
 from zodbsh.ids import tid_text, to_bytes
 
@@ -29,6 +30,13 @@ class UndoStandsAlone(ZodbshError):
     hint = "Nothing was written. In the shell, `.stage` or `.abort` the changes, then undo again."
 
 
+class UndoNotStaged(ZodbshError):
+    """An undo is the storage's own work at commit time: it cannot be kept as a stage."""
+
+    code, exit_code = "undo-not-staged", ExitCode.USAGE
+    hint = "Nothing was staged. `.commit` carries the undo out, `.abort` forgets it."
+
+
 def prepare_undo(session: Session, tid: int) -> None:
     """Have the session's next commit undo a transaction.
 
@@ -48,7 +56,7 @@ def commit_undo(session: Session, *, note: str, user: str) -> None:
     Raises UndoStandsAlone where the session has changes, Conflict where later
     transactions changed the same objects, NothingToUndo.
     """
-    if session.pending().entries:
+    if session.own_changes().entries:
         raise UndoStandsAlone("an undo is a transaction of its own, and this session has uncommitted changes")
     tids = sorted(session.undoing, reverse=True)
     # A connection that has joined the transaction, with changes or without, would take the storage's lock twice.
@@ -65,6 +73,26 @@ def commit_undo(session: Session, *, note: str, user: str) -> None:
         raise
     finally:
         session.undoing.clear()
+
+
+def undone_entries(session: Session) -> tuple[Entry, ...]:
+    """Return what the undo would bring back: each object's state before, on top of the revision that is undone.
+
+    An object that a transaction created has none: what the undo leaves of it is nothing.
+    """
+    source = session.source()
+    entries: dict[int, Entry] = {}
+    for tid in sorted(session.undoing, reverse=True):
+        for transaction in source.transactions(tid, tid):
+            for revision in source.records(transaction):
+                before = next(iter(source.history(revision.oid, tid - 1)), None)
+                if before is None or before.data is None:
+                    entries.pop(revision.oid, None)
+                    continue
+                later = entries.get(revision.oid)
+                serial = later.serial if later is not None else None if revision.data is None else tid
+                entries[revision.oid] = Entry(revision.oid, serial, before.data)
+    return tuple(entries.values())
 
 
 def _count(session: Session, tid: int) -> int:

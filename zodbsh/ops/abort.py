@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.db.spec import Spec
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 class AbortResult(NamedTuple):
     """What was dropped: how many objects (None where a damaged stage did not tell), and whether anything was.
 
-    ``stage_id`` is the stage's, empty for a damaged one.
+    ``stage_id`` is the stage's, empty for a damaged one. Of a session: ``undone`` are
+    the transactions that are not undone now, ``others`` counts the objects of a stage
+    that the session has no part in, and that is still there.
     """
 
     dropped: bool
     objects: int | None
     damaged: bool = False
     stage_id: str = ""
+    undone: tuple[int, ...] = ()
+    others: int | None = None
 
 
 def staged_objects(spec: Spec) -> AbortResult:
@@ -49,8 +54,13 @@ def abort_stage(spec: Spec, found: AbortResult) -> AbortResult:
 
 
 def abort_session(session: Session) -> AbortResult:
-    """Drop what is uncommitted in a session, and the stage on disk."""
-    from zodbsh.stage.live import forget
+    """Drop what is uncommitted in a session, and the stage on disk that is part of it."""
+    from zodbsh.stage.live import forget, stage_of_others
 
-    objects = len(session.pending().entries)
-    return AbortResult(forget(session) or objects > 0, objects)
+    undone = tuple(sorted(session.undoing))
+    objects = len(session.own_changes().entries)
+    dropped = forget(session) or objects > 0 or bool(undone)
+    others = None
+    with suppress(StageDamaged):
+        others = stage_of_others(session)
+    return AbortResult(dropped, objects, undone=undone, others=others)

@@ -12,6 +12,8 @@ from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.decode import class_text, record_class
 from zodbsh.source.base import Source
 from zodbsh.stage.applied import applied_by
+from zodbsh.stage.format import StageDamaged
+from zodbsh.stage.live import stage_of_others
 from zodbsh.stage.model import Stage
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class StatusResult(NamedTuple):
     the database's last one. ``stage`` is the stage on disk, None where there is
     none or the changes are a session's. ``applied_by`` is the transaction that
     committed this stage already (its process ended before it could remove it).
-    ``dirty`` is known of a session only.
+    ``dirty`` is known of a session only, ``undoing`` are the transactions its next
+    commit undoes, ``others`` counts the objects of a stage that it has no part in.
     """
 
     database: str
@@ -53,6 +56,8 @@ class StatusResult(NamedTuple):
     stage: Stage | None = None
     applied_by: int | None = None
     dirty: Dirty | None = None
+    undoing: tuple[int, ...] = ()
+    others: int | None = None
 
     @property
     def changed(self) -> int:
@@ -100,7 +105,13 @@ def session_status(session: Session) -> StatusResult:
 
     pending = session.pending()
     places = places_in_session(session, pending, [entry.oid for entry in pending.entries])
-    return status(session.source(), pending, dirty=dirty(session), places=places)
+    found = status(session.source(), pending, dirty=dirty(session), places=places)
+    try:
+        others = stage_of_others(session)
+    except StageDamaged:
+        # `zodbsh status` tells what is wrong with it; here it is nobody's part.
+        others = None
+    return found._replace(undoing=tuple(sorted(session.undoing)), others=others)
 
 
 def _serial(source: Source, oid: int) -> int | None:

@@ -72,8 +72,13 @@ class AbortView(NamedTuple):
             page.line("nothing to drop")
         elif self.result.objects is None:
             page.line("dropped a damaged stage")
-        else:
+        elif self.result.objects or not self.result.undone:
             page.line(f"dropped: {count_text(self.result.objects, 'object')}")
+        for tid in self.result.undone:
+            page.line(f"dropped: the undo of transaction {tid_text(tid)} ({time_text(tid)})")
+        if self.result.others is not None:
+            count = count_text(self.result.others, "object")
+            page.line(f"kept: a stage of {count}, which another process made and this session has no part in")
 
 
 class ConflictView(NamedTuple):

@@ -56,15 +56,23 @@ class StatusView(NamedTuple):
     def text(self, page: Page) -> None:
         """Write what waits, and what is in its way."""
         result = self.result
+        for tid in result.undoing:
+            page.line(f"uncommitted: the undo of transaction {tid_text(tid)} ({time_text(tid)})")
         if result.applied_by is not None:
             page.line(f"the stage was committed already, as transaction {tid_text(result.applied_by)};")
             page.line("it is only left over: `zodbsh abort` or the next commit removes it")
+        elif not result.staged and result.undoing:
+            page.line("no object has an earlier state to go back to")
         elif not result.staged:
             page.line("nothing is staged" if result.dirty is None else "nothing is uncommitted")
         else:
             self._show_staged(page)
         if result.dirty is not None:
             show_warnings(page, result.dirty)
+        if result.others is not None:
+            count = count_text(result.others, "object")
+            page.line(f"not part of this session: a stage of {count}, which another process made; ",
+                      "`zodbsh status` shows it")  # fmt: skip
 
     def _show_staged(self, page: Page) -> None:
         result = self.result

@@ -11,10 +11,12 @@ from ZODB.Connection import resetCaches
 
 from zodbsh.db.imports import ModuleFailed, describe, user_traceback
 from zodbsh.db.undo import prepare_undo
-from zodbsh.errors import ExitCode, Unsupported, UsageError
+from zodbsh.errors import ExitCode, Unsupported, UsageError, ZodbshError
 from zodbsh.ids import parse_tid, tid_text
+from zodbsh.render.sizes import count_text
 from zodbsh.shell.help import command_help, overview
 from zodbsh.shell.missing import missing_lines
+from zodbsh.shell.stage import is_staged
 from zodbsh.times import parse_time, time_text
 
 if TYPE_CHECKING:
@@ -27,10 +29,10 @@ HEADING = "shell"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class UncommittedChanges(UsageError):
+class UncommittedChanges(ZodbshError):
     """What was asked for would drop uncommitted changes."""
 
-    code = "uncommitted-changes"
+    code, exit_code = "uncommitted-changes", ExitCode.FINDINGS
     hint = "First `.commit`, `.stage` or `.abort` them."
 
 
@@ -127,14 +129,15 @@ def look_at(shell: Shell, text: str) -> int:
     from zodbsh.db.session import Session
 
     if text.strip().lower() == "now":
+        if shell.session is not shell.home:
+            require_kept(shell)
         shell.return_home()
-        shell.say("back in the present")
+        shell.say("back in the present" if shell.home.at is None else f"back {shell.home.mode_reason}")
         return ExitCode.OK
     tid = parse_time(text)
     if shell.home.spec.kind == "memory":
         raise Unsupported("the past of a database in memory cannot be opened")
-    if shell.session is shell.home:
-        require_clean(shell)
+    require_kept(shell)
     home = shell.home
     past = Session.open(home.spec, at=tid, import_paths=shell.import_paths, modules=(), no_import=shell.no_import)
     past.modules.update(home.modules)
@@ -142,6 +145,9 @@ def look_at(shell: Shell, text: str) -> int:
     shell.look_at(past)
     if before is not home:
         before.close()
+    elif before.dirty_count():
+        # It is all on disk, and comes back from there: one transaction cannot hold two views.
+        before.transaction.abort()
     shell.say(f"read-only, {past.mode_reason}; `.at now` comes back")
     return ExitCode.OK
 
@@ -149,6 +155,7 @@ def look_at(shell: Shell, text: str) -> int:
 def reload_modules(shell: Shell, names: tuple[str, ...]) -> int:
     """Load modules again and let every object be loaded anew. Raises UncommittedChanges."""
     require_clean(shell)
+    _require_no_undo(shell)
     importlib.invalidate_caches()
     chosen = names or tuple(shell.session.modules)
     for name in chosen:
@@ -180,5 +187,25 @@ def _load_anew(shell: Shell) -> None:
 
 def require_clean(shell: Shell) -> None:
     """Raise UncommittedChanges where there are any."""
-    if shell.session.dirty_count():
-        raise UncommittedChanges(f"{shell.session.dirty_count():,} uncommitted changes would be lost")
+    count = shell.session.dirty_count()
+    if count:
+        raise UncommittedChanges(f"{count_text(count, 'uncommitted change')} would be lost")
+
+
+def require_kept(shell: Shell) -> None:
+    """Raise UncommittedChanges where there are any that are not on disk as a stage.
+
+    Of a view of the past also those that ZODB was not told of: they go with it.
+    """
+    session = shell.session
+    _require_no_undo(shell)
+    silent = len(shell.dirty().silent) if session is not shell.home else 0
+    count = session.dirty_count() + silent
+    if count and (silent or not is_staged(session)):
+        hint = UncommittedChanges.hint if session.at is None else "First `.stage` or `.abort` them."
+        raise UncommittedChanges(f"{count_text(count, 'uncommitted change')} would be lost", hint=hint)
+
+
+def _require_no_undo(shell: Shell) -> None:
+    if shell.session.undoing:
+        raise UncommittedChanges("the undo would be forgotten", hint="First `.commit` or `.abort` it.")

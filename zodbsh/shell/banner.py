@@ -22,12 +22,12 @@ def banner_lines(session: Session, stage: Stage | None, *, interactive: bool) ->
     """
     if interactive:
         tid = session.base_tid
-        view = f"at {tid_text(tid)}, {time_text(tid)}" if tid else "empty"
-        yield f"{session.spec.text}: {session.mode}, {view}. `.help` helps."
-    if session.at is not None:
-        yield f"read-only, {session.mode_reason}"
-    elif not session.writable:
+        yield f"{session.spec.text}: {session.mode}. `.help` helps."
+        if session.at is None:
+            yield f"as of {time_text(tid)} ({tid_text(tid)})" if tid else "empty: no transaction yet"
+    if not session.writable:
         staging = "" if session.python2 else "; changes can be staged"
-        yield f"read-only: {session.mode_reason}{staging}"
+        mark = "," if session.mode_reason.startswith("as ") else ":"
+        yield f"read-only{mark} {session.mode_reason}{staging}"
     if stage is not None:
         yield f"goes on with what is {staged_text(stage)}     (.status | .diff | .commit | .abort)"

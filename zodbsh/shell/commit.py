@@ -28,7 +28,7 @@ def commit(shell: Shell, arguments: Sequence[str] = ()) -> int:
     stage_id = session.stage_id or ""
     pending = None
     with suppress(ZodbshError):
-        pending = session.pending()
+        pending = session.own_changes()
     with _interrupts_held(shell):
         status = run_table(shell, ["commit", *arguments])
     if status in (ExitCode.OK, ExitCode.UNKNOWN) or pending is None or session.dirty_count():

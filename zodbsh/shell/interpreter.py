@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.ops.places import keep_with_places
+from zodbsh.ops.status import session_status
 from zodbsh.render.gate import escape_lines
 from zodbsh.shell.column import ended_lines
 from zodbsh.shell.display import display
@@ -22,6 +23,7 @@ from zodbsh.shell.review import review_lines, silent_line
 from zodbsh.shell.stage import staged_text
 from zodbsh.shell.watch import CommitWatch
 from zodbsh.shell.words import is_dot_command
+from zodbsh.stage.live import continue_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,8 +193,10 @@ class Shell:
 
     def show_review(self, dirty: Dirty) -> None:
         """Show what is dirty."""
-        if dirty or dirty.shared or self.session.undoing:
-            for line in review_lines(dirty, undoing=self.session.undoing):
+        undoing = self.session.undoing
+        if dirty or dirty.shared or undoing:
+            undone = session_status(self.session).staged if undoing else ()
+            for line in review_lines(dirty, undoing=undoing, undone=[(item.path, item.class_) for item in undone]):
                 self.say(line)
 
     def settle(self, dirty: Dirty, *, commit: bool = True) -> bool:
@@ -222,15 +226,30 @@ class Shell:
         return ExitCode.OK
 
     def return_home(self) -> None:
-        """Leave the past, where the shell looks at it."""
-        if self.session is not self.home:
-            past = self.session
-            self.look_at(self.home)
-            past.close()
+        """Leave the past, where the shell looks at it, and go on with the stage that waits."""
+        if self.session is self.home:
+            return
+        self._close_past()
+        if self.home.at is not None or self.home.dirty_count():
+            return
+        self.home.known_stage = ""
+        try:
+            stage = continue_stage(self.home)
+        except (ZodbshError, OSError) as exc:
+            self.commands.show(exc, self.output)
+            return
+        if stage is not None:
+            self.say(f"goes on with what is {staged_text(stage)}")
+
+    def _close_past(self) -> None:
+        past = self.session
+        self.look_at(self.home)
+        past.close()
 
     def close(self) -> None:
         """Stop watching, and close everything; what is uncommitted is dropped."""
-        self.return_home()
+        if self.session is not self.home:
+            self._close_past()
         self.watch.close()
         self.home.close()
 

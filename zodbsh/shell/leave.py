@@ -23,13 +23,22 @@ def may_leave(shell: Shell) -> bool:
     Changes that are all on disk already, as a stage, are nothing to ask about.
     A terminal that is gone cannot answer: then they are staged.
     """
-    shell.return_home()
+    if shell.session is not shell.home:
+        if not _settled(shell):
+            return False
+        shell.return_home()
+    return _settled(shell)
+
+
+def _settled(shell: Shell) -> bool:
+    """Settle what is uncommitted in the session that is looked at."""
+    session = shell.session
     dirty = None
     try:
         dirty = shell.dirty()
-        if not dirty and not shell.home.undoing:
+        if not dirty and not session.undoing:
             return True
-        if not dirty.silent and not shell.home.undoing and is_staged(shell.home):
+        if not dirty.silent and not session.undoing and is_staged(session):
             shell.say("the stage is kept: `zodbsh diff` shows it, `zodbsh commit` and `zodbsh abort` decide about it")
             return True
         shell.show_review(dirty)
@@ -41,23 +50,25 @@ def may_leave(shell: Shell) -> bool:
 
 def rescue(shell: Shell) -> None:
     """Stage what is uncommitted, when the program is being ended from outside."""
-    if shell.home.dirty_count():
+    if shell.session.dirty_count():
+        # The storage's work at commit time cannot be kept; the changes can.
+        shell.session.undoing.clear()
         with suppress(ZodbshError, OSError):
-            keep_with_places(shell.home)
+            keep_with_places(shell.session)
 
 
 def _decide(shell: Shell, dirty: Dirty | None) -> bool:
     if shell.ask is None:
         return True
     choices = {"c": "[c]ommit", "s": "[s]tage", "a": "[a]bort"}
-    if not shell.home.writable:
+    session = shell.session
+    if not session.writable:
         del choices["c"]
-    if shell.home.spec.kind == "memory" or shell.home.python2:
-        # It ends with the process, or nothing can ever be committed to it.
+    if session.spec.kind == "memory" or session.python2 or session.undoing:
+        # It ends with the process, nothing can ever be committed to it, or it is the storage's work.
         del choices["s"]
-    answer = shell.ask(
-        f"Leave with uncommitted changes: {', '.join(choices.values())}, or stay [Enter]? ", "".join(choices)
-    )
+    what = "an undo that is not committed (it cannot be staged)" if session.undoing else "uncommitted changes"
+    answer = shell.ask(f"Leave with {what}: {', '.join(choices.values())}, or stay [Enter]? ", "".join(choices))
     if answer == "a":
         return run_table(shell, ["abort", "--yes"]) == ExitCode.OK
     if answer in ("c", "s") and dirty is not None and not shell.settle(dirty, commit=answer == "c"):

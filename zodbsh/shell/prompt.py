@@ -48,10 +48,10 @@ def toolbar_fragments(shell: Shell) -> StyleAndTextTuples:
     count = session.dirty_count()
     if count:
         fragments.append(("class:toolbar.dirty", f" {count:,} uncommitted "))
-    else:
+    elif not session.undoing:
         fragments.append(("", " clean "))
-    if shell.home.undoing:
-        fragments.append(("class:toolbar.dirty", f" {len(shell.home.undoing)} to undo "))
+    if session.undoing:
+        fragments.append(("class:toolbar.dirty", f" {len(session.undoing)} to undo "))
     fragments.append(("class:toolbar.key", " .help  Tab completes  Ctrl-D leaves"))
     return fragments
 

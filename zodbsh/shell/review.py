@@ -27,10 +27,16 @@ def summary(dirty: Dirty) -> str:
     return ", ".join(f"{count:,} {word}" for count, word in parts if count) or "nothing changed"
 
 
-def review_lines(dirty: Dirty, *, undoing: Collection[int] = ()) -> list[str]:
-    """Return what a person must know before a commit, one line an object, unescaped."""
-    lines = [summary(dirty)]
+def review_lines(dirty: Dirty, *, undoing: Collection[int] = (), undone: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Return what a person must know before a commit, one line an object, unescaped.
+
+    ``undone`` are path and class of each object that an undo gives its earlier state.
+    """
+    lines = [summary(dirty)] if dirty or not undoing else []
     lines += [f"  undo     transaction {tid_text(tid)} ({time_text(tid)})" for tid in sorted(undoing)]
+    lines += [f"  undone   {path}  {class_}" for path, class_ in undone[:MAX_SHOWN]]
+    if len(undone) > MAX_SHOWN:
+        lines.append(f"  and {len(undone) - MAX_SHOWN:,} more undone")
     lines += _objects((("changed", dirty.changed), ("new", dirty.new), ("silent", dirty.silent)))
     if dirty.silent:
         lines.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zodbsh.errors import ExitCode, UsageError, ZodbshError
+from zodbsh.ids import tid_text
 from zodbsh.render.sizes import count_text
 from zodbsh.shell.evaluation import Outcome, continues_block, dedented, is_block, remember_source
 from zodbsh.shell.interpreter import Leave
@@ -123,10 +124,13 @@ def _outcomes(shell: Shell, text: str, name: str, first_line: int) -> Iterator[O
 
 def _end(shell: Shell, status: int) -> int:
     """Stage or drop what is uncommitted; return the exit status."""
-    shell.return_home()
-    session = shell.home
+    session = shell.session
+    if session.undoing:
+        which = ", ".join(map(tid_text, sorted(session.undoing)))
+        shell.say(f"not committed: the undo of {which}; `.commit` as a line of its own carries it out")
+        status = status or ExitCode.FINDINGS
     try:
-        pending = session.pending()
+        pending = session.own_changes()
         if not pending.entries:
             return status
         count = count_text(len(pending.entries), "uncommitted change")

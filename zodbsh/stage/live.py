@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zodbsh.db.changes import Changes
 from zodbsh.db.imports import UserCodeFailed
+from zodbsh.db.undo import UndoNotStaged
 from zodbsh.errors import Unsupported
 from zodbsh.stage import store
 from zodbsh.stage.applied import applied_by
-from zodbsh.stage.model import Stage, StagePlace, join, make_stage
+from zodbsh.stage.model import Stage, StageConflict, StagePlace, join, make_stage
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
@@ -77,8 +78,10 @@ def keep(session: Session, *, note: str = "", user: str = "", places: FindPlaces
     stage. Where its transaction no longer holds the stage on disk (it was
     aborted), new changes are added to that stage. ``places`` finds paths worth
     keeping (``zodbsh.ops.places.keep_with_places`` gives it). Raises StageConflict,
-    CannotSave, Unsupported (in memory, or Python 2's format), StorageIOError.
+    CannotSave, UndoNotStaged, Unsupported (in memory, or Python 2's format), StorageIOError.
     """
+    if session.undoing:
+        raise UndoNotStaged("an undo cannot be staged")
     pending = session.pending()
     before = store.load(session.spec) if session.known_stage else None
     continued = session.stage_id is not None
@@ -88,6 +91,11 @@ def keep(session: Session, *, note: str = "", user: str = "", places: FindPlaces
         # Every staged change was taken back one by one.
         return Kept(None, saved=store.drop(session.spec, only=session.known_stage))
     _require_useful(session)
+    if session.at is not None and not session.known_stage and store.load(session.spec) is not None:
+        raise StageConflict(
+            "a stage waits already, and changes of the past cannot be added to it",
+            hint="Nothing was staged. `zodbsh commit` or `zodbsh abort` settles the one that waits.",
+        )
     if session.transaction.isDoomed():
         raise Doomed("the transaction is doomed: it was never to be committed, so it is not staged")
     known = () if places is None else places(pending)
@@ -122,6 +130,12 @@ def forget(session: Session) -> bool:
     dropped = bool(session.known_stage) and store.drop(session.spec, only=session.known_stage)
     session.known_stage = ""
     return dropped
+
+
+def stage_of_others(session: Session) -> int | None:
+    """Return how many objects the stage on disk holds where this session has no part in it, None otherwise."""
+    stage = store.load(session.spec)
+    return None if stage is None or stage.id == session.known_stage else len(stage.entries)
 
 
 def _committed(session: Session, id_: str) -> None:
