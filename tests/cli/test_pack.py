@@ -13,6 +13,8 @@ from pathlib import Path
 import pexpect
 import pytest
 import ZODB
+import ZODB.blob
+import ZODB.FileStorage
 from persistent.mapping import PersistentMapping
 
 from zodbsh.errors import ExitCode
@@ -116,6 +118,25 @@ def test_a_person_is_asked(database: Path, answer: str, packed: bool) -> None:
     child.close()
     assert child.exitstatus == 0
     assert (database.stat().st_size < before) is packed
+
+
+def test_blobs_whose_folder_is_not_known(tmp_path: Path) -> None:
+    """A warning, which --blobs answers: with it the old revision's file goes, without it it stays."""
+    path, blobs = tmp_path / "b.fs", tmp_path / "blobs"
+    db = ZODB.DB(ZODB.FileStorage.FileStorage(str(path), blob_dir=str(blobs)))
+    for content in (b"first", b"second"):
+        with db.transaction() as connection:
+            connection.root()["blob"] = ZODB.blob.Blob(content)
+    db.close()
+    copy = tmp_path / "copy.fs"
+    copy.write_bytes(path.read_bytes())
+    warning = f"warning: {copy} has blobs: files of removed ones stay, unless --blobs DIR says where they are\n"
+    assert (zodbsh("pack", copy).stderr, len(list(blobs.rglob("*.blob")))) == (warning, 2)
+    preview = json.loads(zodbsh("pack", path, "--dry-run", "--blobs", blobs, "--format", "json").stdout)
+    assert (preview["blobs_removed"], preview["blob_bytes_removed"]) == (1, 5)
+    run = zodbsh("pack", path, "--blobs", blobs)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [file.read_bytes() for file in blobs.rglob("*.blob")] == [b"second"]
 
 
 def test_dangling_references_after_it_are_exit_1(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 import stat
 from collections import Counter
@@ -314,6 +315,24 @@ def test_a_dangling_reference_is_named_and_nothing_changes(dangling: Path) -> No
     )
     assert dangling.read_bytes() == before
     assert not [name for name in os.listdir(dangling.parent) if name.endswith((".pack", ".old"))]
+
+
+def test_a_record_that_does_not_decode_is_named_and_nothing_changes(shop: Path) -> None:
+    """Its oid, its offset, and what our decoder finds wrong with it."""
+    data = shop.read_bytes()
+    start = data.index(b"X\x01\x00\x00\x00n", data.index(p64(1)))
+    shop.write_bytes(data[:start] + b"\xff" + data[start + 1 :])
+    before = shop.read_bytes()
+    with pytest.raises(db_pack.PackRefused) as caught:
+        pack(parse_spec(str(shop)))
+    assert re.fullmatch(
+        r"the references of 0x01 \(offset \d+\) cannot be read: "
+        r"a record cannot be decoded: byte 0xff is no instruction \(at byte \d+\)",
+        caught.value.message,
+    )
+    assert (caught.value.exit_code, caught.value.hint.split(".")[0]) == (6, "Nothing changed")
+    assert shop.read_bytes() == before
+    assert not [name for name in os.listdir(shop.parent) if name.endswith((".pack", ".old"))]
 
 
 def test_without_collection_dangling_references_are_findings(dangling: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TRANSACTION_FRAME = 23 + 8
 _RECORD_HEADER = 42
 _POINTER = 8
-_BLOB_CLASS = "ZODB.blob.Blob"
+BLOB_CLASS = "ZODB.blob.Blob"
 
 
 class ClassRemoval(NamedTuple):
@@ -227,7 +227,7 @@ class _Scan:
                 figures[0] += self._removes_object(revision)
                 figures[1] += 1
                 figures[2] += length
-                if name == _BLOB_CLASS and (size := self._blob_size(revision)) is not None:
+                if name == BLOB_CLASS and (size := self._blob_size(revision)) is not None:
                     blobs, blob_bytes = blobs + 1, blob_bytes + size
             before += old
             if new:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -28,16 +29,25 @@ if TYPE_CHECKING:
 @click.option("--to", type=options.TIME, help="Keep the history after this time.")
 @click.option("--no-gc", is_flag=True, help="Only old revisions; keep what the root does not reach.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, by class; write nothing.")
+@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
 @options.yes_option
 @options.output_options
 def command(
-    database: Database, days: int | None, to: int | None, no_gc: bool, dry_run: bool, yes: bool, output: Output
+    database: Database,
+    days: int | None,
+    to: int | None,
+    no_gc: bool,
+    dry_run: bool,
+    blobs: str | None,
+    yes: bool,
+    output: Output,
 ) -> ExitCode:
     """Remove old revisions and unreachable objects.
 
     A file is packed under its lock, after a scan of its framing and of the free
     space; every reference is checked afterwards, and the file as it was before
-    stays beside it as `.old`. Any other storage packs itself.
+    stays beside it as `.old`. Any other storage packs itself. The blob files of
+    what is removed go only where their folder is known.
 
     Exit status 1 means that references lead nowhere.
     """
@@ -47,7 +57,7 @@ def command(
     tid = pack.pack_time(days=days, to=to)
     result: PackResult
     if dry_run:
-        with database.source() as source:
+        with database.source(blob_dir=blobs) as source:
             result = pack.preview(source, tid=tid, collect=not no_gc, progress=output.progress())
     else:
         if database.session is not None:
@@ -58,6 +68,12 @@ def command(
         from zodbsh.db.spec import parse_spec
 
         spec = parse_spec(database.text)
+        if blobs is not None:
+            spec = replace(spec, blob_dir=blobs)
+        if pack.misses_blobs(spec, progress=output.progress()):
+            output.warn(
+                f"{database.text} has blobs: files of removed ones stay, unless --blobs DIR says where they are"
+            )
         if not options.confirm(f"Remove old revisions from {database.text}?", yes=yes, output=output):
             output.note("nothing was changed")
             return ExitCode.OK

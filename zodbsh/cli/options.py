@@ -139,7 +139,7 @@ def target_argument(*, required: bool = False) -> Callable[[_F], _F]:
 
 def yes_option(function: _F) -> _F:
     """Pass ``yes: bool``: go on without asking."""
-    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask (only a terminal is asked).")(function)
 
 
 def at_option(function: _F) -> _F:

@@ -26,6 +26,7 @@ from ZODB.serialize import referencesf
 from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, ZodbshError
 from zodbsh.ids import from_bytes, oid_text, to_bytes
 from zodbsh.progress import SILENT, Progress
+from zodbsh.record.decode import RecordError, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,8 +187,7 @@ class _Packer(FileStoragePacker):  # type: ignore[misc]
             except CorruptedError:
                 raise
             except Exception as exc:
-                oid = from_bytes(gc._read_data_header(position).oid)
-                raise PackRefused(f"the references of {oid_text(oid)} cannot be read: {exc!r}") from exc
+                raise _undecodable(gc, position, exc) from exc
             return found
 
         gc.checkTxn, gc.findrefs = check_transaction, find_references
@@ -207,6 +207,20 @@ class _Packer(FileStoragePacker):  # type: ignore[misc]
             self._phase = phase
             self._progress.start(phase, self.file_end if total is None else total, unit)
         self._progress.advance(done)
+
+
+def _undecodable(gc: Any, position: int, exc: Exception) -> PackRefused:
+    """Name the record that ZODB cannot read references from, and say what our decoder finds in it."""
+    header = gc._read_data_header(position)
+    why = f"{type(exc).__name__}: {exc}".rstrip(": ")
+    try:
+        references(gc._file.read(header.plen))
+    except RecordError as error:
+        why = error.message
+    return PackRefused(
+        f"the references of {oid_text(from_bytes(header.oid))} (offset {position}) cannot be read: {why}",
+        hint="Nothing changed. `zodbsh pack --no-gc` packs without following references.",
+    )
 
 
 def _check_blob_room(blob_dir: str) -> None:
@@ -243,7 +257,8 @@ def _translated(exc: Exception, path: str, collect: bool) -> ZodbshError:
         return DanglingReference(from_bytes(exc.args[0]))
     if not collect and not isinstance(exc, CorruptedError):
         return UndoneTooFar(f"ZODB's pack without garbage collection cannot keep an undone change: {exc!r}")
-    return PackRefused(f"ZODB's pack stopped: {exc!r}")
+    why = f"{type(exc).__name__}: {exc}".rstrip(": ")
+    return PackRefused(f"ZODB's pack stopped at something in {path}: {why}")
 
 
 @contextmanager

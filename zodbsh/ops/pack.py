@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zodbsh.analysis.reachability import ClassRemoval, Dangling, PackPlan, check_references, plan_pack
-from zodbsh.errors import Unsupported, UsageError, ZodbshError
+from zodbsh.analysis.reachability import BLOB_CLASS, ClassRemoval, Dangling, PackPlan, check_references, plan_pack
+from zodbsh.errors import DamagedDatabase, Unsupported, UsageError, ZodbshError
 from zodbsh.ids import MAX_ID, oid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.times import tid_time, time_tid
@@ -86,6 +86,20 @@ def pack_time(*, days: int | None, to: int | None, now: datetime | None = None) 
         except OverflowError:
             return 0
     return MAX_ID if to is None else to
+
+
+def misses_blobs(spec: Spec, *, progress: Progress = SILENT) -> bool:
+    """Tell whether a file has blobs, but it is not known in which folder: a pack would leave their files there."""
+    from zodbsh.db.source import open_source
+
+    if spec.kind != "file" or spec.blob_dir is not None:
+        return False
+    try:
+        with closing(open_source(spec)) as source:
+            return any(row.class_ == BLOB_CLASS for row in source.census(progress=progress).classes)
+    except DamagedDatabase:
+        # The pack refuses it, and says more.
+        return False
 
 
 def preview(source: Source, *, tid: int = MAX_ID, collect: bool = True, progress: Progress = SILENT) -> PackResult:
