@@ -128,3 +128,31 @@ def test_what_is_not_there_is_an_error(database):
     assert zodbsh("log", path, "root.b") == (3, "", "error: root has no key 'b'\nhint: It has .a.\n")
     assert zodbsh("log", path, "x..y")[0] == 2
     assert zodbsh("log", path + "s")[0] == 3
+
+
+def test_long_texts_are_cut_for_people(tmp_path):
+    """A line a transaction in the log; whole in show --all and in JSON."""
+    path, text = str(tmp_path / "my.fs"), "d" * 60_000
+    db = ZODB.DB(path)
+    with db.transaction(text) as connection:
+        connection.root()["n"] = 1
+    db.close()
+    (entry, *_) = json_of("log", path)
+    assert entry["description"] == text
+    cut = f"{'d' * 200}... (60,000 characters)"
+    assert [line.split("  ")[-1] for line in zodbsh("log", path, "-n", 1)[1].splitlines()] == [cut]
+    assert zodbsh("log", path, "root", "-n", 1)[1].splitlines()[2].split("  ")[-1] == cut
+    _, out, _ = zodbsh("show", path, entry["tid"])
+    assert f"  description  {'d' * 400}... (60,000 characters: --all)\n" in out
+    _, out, _ = zodbsh("show", path, entry["tid"], "--all")
+    assert f"  description  {text}\n" in out
+
+
+def test_the_log_of_a_value_says_in_what_it_lies(database):
+    """And has only the value's own changes."""
+    path, tids = database
+    assert zodbsh("log", path, "/a/x", "-n", 1) == (0, f"""root.a['x']  a value in root.a 0x01
+
+{tid_text(tids[2])}  {time_text(tids[2])}  changed  ch\\x1bange\\n.quit
+    ~ ['x']: 1 -> 2
+""", "")  # fmt: skip

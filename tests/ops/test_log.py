@@ -7,6 +7,7 @@ from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 
 from zodbsh.analysis.compare import ABSENT, AttributeChange
+from zodbsh.analysis.history import History
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import from_bytes
 from zodbsh.ops.log import log, log_object
@@ -107,9 +108,7 @@ def test_an_object_has_its_revisions_with_what_changed(written):
         entries[2].changes
     ]
     assert [entry.tid for entry in log_object(Snapshot(source), "root.a", limit=1).revisions] == [tids["back"]]
-    assert [entry.tid for entry in log_object(Snapshot(source), "root.a['y'][0]").revisions] == [
-        entry.tid for entry in entries
-    ]  # an embedded value lives and dies with its record
+    assert [entry.tid for entry in log_object(Snapshot(source), "root.a['y'][0]").revisions] == [tids["change"]]
     source.close()
 
 
@@ -169,4 +168,58 @@ def test_a_revision_that_cannot_be_decoded_does_not_end_the_log(written):
     assert (
         troubles[tid] == "the record of 0x01 cannot be decoded: byte 0xff is no instruction (at byte 0 of the record)"
     )
+    source.close()
+
+
+def test_buckets_that_a_tree_had_earlier_count_as_its_own(tmp_path):
+    """A tree that is cleared and filled again, its clearing undone: each key in the transaction that changed it."""
+    made = Written(tmp_path / "my.fs")
+    made.commit("make", lambda root: root.update(t=OOBTree({f"k{n:03}": n for n in range(100)})))
+    made.commit("touch", lambda root: root["t"].update({"k050": "x"}))
+    made.commit("clear", lambda root: root["t"].clear())
+    made.undo("back")
+    made.commit("again", lambda root: (root["t"].clear(), root["t"].update({"k050": "y"})))
+    source, tids = made.close(), made.tids
+    entries = list(log_object(Snapshot(source), "root.t").revisions)
+    assert [(entry.tid, entry.change, entry.class_) for entry in entries] == [
+        (tids[note], change, "BTrees.OOBTree.OOBTree")
+        for note, change in (
+            ("again", "changed"), ("back", "undone"), ("clear", "changed"), ("touch", "changed"), ("make", "new"),
+        )
+    ]  # fmt: skip
+    full = {f"['k{n:03}']": n if n != 50 else "x" for n in range(100)}
+    found = [{change.name: (change.old, change.new) for change in entry.changes} for entry in entries]
+    assert found == [
+        {name: (value, "y" if name == "['k050']" else ABSENT) for name, value in full.items()},
+        {name: (ABSENT, value) for name, value in full.items()},
+        {name: (value, ABSENT) for name, value in full.items()},
+        {"['k050']": (50, "x")},
+        {name: (ABSENT, value if name != "['k050']" else 50) for name, value in full.items()},
+    ]
+    value = log_object(Snapshot(source), "root.t['k050']")
+    assert (value.path, value.owner_path) == ("root.t['k050']", "root.t")
+    assert [(entry.tid, entry.changes) for entry in value.revisions] == [
+        (tids["again"], (AttributeChange("['k050']", "x", "y"),)),
+        (tids["back"], (AttributeChange("['k050']", ABSENT, "x"),)),
+        (tids["clear"], (AttributeChange("['k050']", "x", ABSENT),)),
+        (tids["touch"], (AttributeChange("['k050']", 50, "x"),)),
+        (tids["make"], (AttributeChange("['k050']", ABSENT, 50),)),
+    ]
+    source.close()
+
+
+def test_a_large_tree_is_followed(tmp_path):
+    """A change of one of 20,000 keys is the tree's; where the limit leaves out buckets, the entries say so."""
+    made = Written(tmp_path / "my.fs")
+    made.commit("make", lambda root: root.update(t=OOBTree({n: n for n in range(20_000)})))
+    made.commit("last", lambda root: root["t"].update({19_999: "x"}))
+    source, tids = made.close(), made.tids
+    found = log_object(Snapshot(source), "root.t")
+    newest, oldest = found.revisions
+    assert (newest.tid, newest.changes, newest.partial) == (
+        tids["last"], (AttributeChange("[19999]", 19_999, "x"),), False,
+    )  # fmt: skip
+    assert (len(oldest.changes), oldest.objects, oldest.partial) == (20_000, found.followed + 1, False)
+    history = History(source, found.oid, source.last_tid, limit=10)
+    assert (history.followed, history.partial) == (10, True)
     source.close()

@@ -47,8 +47,9 @@ def command(
     """List the transactions, or the revisions of an object, newest first.
 
     With TARGET: the transactions in which it changed, each with what changed;
-    changes in the buckets of a BTree are changes of the BTree. An object given by
-    its oid need not exist any more. Instead of TARGET, a range of transactions
+    changes in the buckets of a BTree are changes of the BTree, and of a value
+    within an object only its own changes count. An object given by its oid need
+    not exist any more. Instead of TARGET, a range of transactions
     (min..max) may stand.
     """
     if target is not None and is_range(target):

@@ -35,10 +35,10 @@ def command(database: Database, tid: str, reading: Reading, bound: Bound, output
 
     TID is a transaction's id, or a time: the last transaction not after it. Each
     object is shown with its path at that moment, class, size, and what happened
-    to it.
+    to it. Long texts are whole with --all.
     """
     from zodbsh.ops.show import show
     from zodbsh.render.show import ShowView
 
     with reading.source(database) as source:
-        emit(ShowView(show(source, tid, limit=bound.limit(output))), output)
+        emit(ShowView(show(source, tid, limit=bound.limit(output)), whole=bound.everything), output)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.compare import AttributeChange, compare_nodes, compare_records
+from zodbsh.analysis.history import History, RevisionStep
 from zodbsh.analysis.records import decode_revision
-from zodbsh.analysis.target import locate, parse_target
-from zodbsh.analysis.trees import Tree
+from zodbsh.analysis.target import trace
+from zodbsh.analysis.treediff import NodePair, node_state, tree_changes
+from zodbsh.analysis.within import changes_within
 from zodbsh.errors import ObjectNotFound, ZodbshError
 from zodbsh.ids import oid_text
 from zodbsh.record.decode import class_text
 from zodbsh.times import TidRange
 
 if TYPE_CHECKING:
+    from zodbsh.record.values import Record
     from zodbsh.source.base import Revision, Source, Transaction
     from zodbsh.source.snapshot import Snapshot
 
 EVERYTHING = TidRange()
-
-FOLLOWED_NODES = 1_000
-"""How many nodes a BTree may have for the changes in its buckets to count as its own."""
 
 
 class LogEntry(NamedTuple):
@@ -40,6 +39,7 @@ class RevisionEntry(NamedTuple):
     ``change`` is ``new``, ``changed``, ``deleted`` (its creation was undone) or ``undone`` (it is again what it was in
     ``restored_tid``). ``objects`` and ``bytes`` count its own records, of a BTree those of its nodes. ``trouble`` says
     why the attributes cannot be compared. ``transaction`` is None where the source knows the transaction no more.
+    ``partial`` tells that the BTree has or had more nodes than are looked at: some changes may be missing.
     """
 
     tid: int
@@ -51,15 +51,21 @@ class RevisionEntry(NamedTuple):
     changes: tuple[AttributeChange, ...]
     restored_tid: int | None = None
     trouble: str | None = None
+    partial: bool = False
 
 
 class ObjectLog(NamedTuple):
-    """The revisions of one object. ``followed`` counts the nodes of a BTree that are looked at besides."""
+    """The revisions of one object.
+
+    ``followed`` counts the nodes of a BTree, as it is now, that are looked at besides. Where the target is a value in
+    the object, ``path`` leads to the value, ``owner_path`` to the object, and only changes of the value are given.
+    """
 
     oid: int
     path: str
     followed: int
     revisions: Iterator[RevisionEntry]
+    owner_path: str | None = None
 
 
 def log(source: Source, *, within: TidRange = EVERYTHING, limit: int | None = None) -> Iterator[LogEntry]:
@@ -77,51 +83,30 @@ def log_object(
 ) -> ObjectLog:
     """Return the revisions of the object that a target is, or lies in, each with what changed.
 
-    An object given by its oid need not exist any more. Changes in the buckets of a BTree, as it is now, count as its
-    own. Raises ObjectNotFound for an object that never existed, and what ``locate`` raises.
+    An object given by its oid need not exist any more. Changes in the buckets that a BTree has or had count as its own;
+    of a value that lies in an object, only its own changes count. Raises ObjectNotFound for an object that never
+    existed, and what ``trace`` raises.
     """
-    oid, path = locate(snapshot, parse_target(target))
+    found = trace(snapshot, target)
+    oid = found.owner
     if next(snapshot.source.history(oid, snapshot.tid), None) is None:
         raise ObjectNotFound(f"there never was an object {oid_text(oid)}, or it was packed away")
-    nodes = _nodes(snapshot, oid)
-    at = min(within.last, snapshot.tid)
-    steps = heapq.merge(*(_steps(snapshot.source, node, at) for node in nodes), key=_newest_first)
-    entries = (_entry(snapshot.source, oid, list(group)) for _, group in groupby(steps, key=lambda step: step.new.tid))
+    history = History(snapshot.source, oid, min(within.last, snapshot.tid))
+    entries: Iterator[RevisionEntry] = (
+        _entry(snapshot.source, oid, steps, partial=history.partial) for steps in history
+    )
+    if found.inside:
+        entries = _restricted(entries, found.inside)
     wanted = _until(entries, within.first)
-    return ObjectLog(oid, path, len(nodes) - 1, islice(wanted, limit))
+    owner_path = found.owner_path if found.inside else None
+    return ObjectLog(oid, found.path, history.followed, islice(wanted, limit), owner_path)
 
 
-class _Step(NamedTuple):
-    """A revision, and the one before it."""
-
-    new: Revision
-    old: Revision | None
-
-
-def _nodes(snapshot: Snapshot, oid: int) -> list[int]:
-    """Return the object, and if it is a BTree that is not too large, its nodes and buckets."""
-    try:
-        tree = Tree.of(snapshot, oid, snapshot.record(oid))
-        if tree is None or tree.is_part:
-            return [oid]
-        nodes = [node for node, _ in islice(tree.nodes(), FOLLOWED_NODES + 1)]
-    except ZodbshError:
-        return [oid]
-    return nodes if len(nodes) <= FOLLOWED_NODES else [oid]
-
-
-def _steps(source: Source, oid: int, at: int) -> Iterator[_Step]:
-    newer: Revision | None = None
-    for revision in source.history(oid, at):
-        if newer is not None:
-            yield _Step(newer, revision)
-        newer = revision
-    if newer is not None:
-        yield _Step(newer, None)
-
-
-def _newest_first(step: _Step) -> int:
-    return -step.new.tid
+def _restricted(entries: Iterable[RevisionEntry], inside: tuple[str, ...]) -> Iterator[RevisionEntry]:
+    for entry in entries:
+        changes = tuple(changes_within(entry.changes, inside))
+        if changes or entry.trouble is not None:
+            yield entry._replace(changes=changes)
 
 
 def _until(entries: Iterable[RevisionEntry], first: int) -> Iterator[RevisionEntry]:
@@ -131,24 +116,42 @@ def _until(entries: Iterable[RevisionEntry], first: int) -> Iterator[RevisionEnt
         yield entry
 
 
-def _entry(source: Source, oid: int, steps: list[_Step]) -> RevisionEntry:
+def _entry(source: Source, oid: int, steps: list[RevisionStep], *, partial: bool) -> RevisionEntry:
     """Return what happened to an object in one transaction; ``steps`` are of itself and of its nodes."""
     own = next((step for step in steps if step.new.oid == oid), None)
     shown = own or steps[0]
+    tid = shown.new.tid
     class_, changes, trouble = None, [], None
     try:
-        pairs = [(decode_revision(step.old), decode_revision(step.new)) for step in steps]
-        changes = compare_nodes(pairs) if len(steps) > 1 or own is None else compare_records(*pairs[0])
-        record = pairs[steps.index(shown)][1]
+        pairs = {
+            step.new.oid: NodePair(step.new.oid, decode_revision(step.old), decode_revision(step.new))
+            for step in steps
+        }  # fmt: skip
+        record = pairs[oid].new if own is not None else _record(source, oid, tid)
         class_ = None if record is None else class_text(record.class_)
+        if own is None or any(node_state(side) is not None for side in (pairs[oid].old, pairs[oid].new)):
+            found = tree_changes(
+                pairs, lambda node: _record(source, node, tid - 1), lambda node: _record(source, node, tid)
+            )
+            partial = partial or found.partial
+            changes = compare_nodes((pair.old, pair.new) for members in found.pairs.values() for pair in members)
+        else:
+            changes = compare_records(pairs[oid].old, pairs[oid].new)
     except ZodbshError as exc:
         trouble = exc.message
     change = change_of(own.new, own.old) if own is not None else "changed"
     return RevisionEntry(
-        shown.new.tid, source.transaction_of(shown.new), change, class_, len(steps),
+        tid, source.transaction_of(shown.new), change, class_, len(steps),
         sum(_own_bytes(step.new) for step in steps), tuple(changes),
-        own.new.data_tid if own is not None else None, trouble,
+        own.new.data_tid if own is not None else None, trouble, partial,
     )  # fmt: skip
+
+
+def _record(source: Source, oid: int, at: int) -> Record | None:
+    try:
+        return decode_revision(source.load(oid, at))
+    except ObjectNotFound:
+        return None
 
 
 def change_of(new: Revision, old: Revision | None) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # So many changes of one revision are shown; JSON and CSV have all.
 _SHOWN = 30
+_TEXT = 200
 _STATUS = {"p": "packed", "u": "undone", "c": "unfinished"}
 
 
@@ -70,6 +71,9 @@ class ObjectLogView(NamedTuple):
         """Write a line a revision, and below it what changed."""
         result = self.result
         name = result.path if result.path == oid_text(result.oid) else f"{result.path}  {oid_text(result.oid)}"
+        if result.owner_path is not None:
+            owner, oid = result.owner_path, oid_text(result.oid)
+            name = f"{result.path}  a value in {owner if owner == oid else f'{owner} {oid}'}"
         page.heading(name)
         if result.followed:
             page.line(f"  a BTree, with {count_text(result.followed, 'node')} and buckets of its own")
@@ -80,6 +84,8 @@ class ObjectLogView(NamedTuple):
             show_changes(page, entry.changes[:_SHOWN], indent="    ", class_of=self.class_of)
             if len(entry.changes) > _SHOWN:
                 page.line(f"    (... and {len(entry.changes) - _SHOWN:,} more)")
+            if entry.partial:
+                page.line("    (the BTree has or had more buckets than are looked at: changes may be missing)")
             if entry.trouble is not None:
                 page.line("    ", Span(f"it cannot be compared: {entry.trouble}", "red"))
 
@@ -107,6 +113,7 @@ class ObjectLogView(NamedTuple):
             "restored_tid": None if entry.restored_tid is None else tid_text(entry.restored_tid),
             "attributes": map(attribute_json, entry.changes),
             "trouble": entry.trouble,
+            **({"partial": True} if entry.partial else {}),
         }
 
 
@@ -138,10 +145,16 @@ def _words(transaction: Transaction) -> tuple[str | Span, ...]:
     status = _STATUS.get(transaction.status)
     words: list[str | Span] = [Span(f"  ({status})", "dim")] if status is not None else []
     if transaction.user:
-        words += ["  ", Span(text_of(transaction.user), "cyan")]
+        words += ["  ", Span(_short(transaction.user), "cyan")]
     if transaction.description:
-        words += ["  ", text_of(transaction.description)]
+        words += ["  ", _short(transaction.description)]
     return tuple(words)
+
+
+def _short(raw: bytes) -> str:
+    """Return a text that leaves a transaction on one line; ``show --all`` and programs get it whole."""
+    text = text_of(raw)
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}... ({len(text):,} characters)"
 
 
 def _change_text(entry: RevisionEntry) -> str:

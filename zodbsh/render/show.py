@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from zodbsh.ops.show import ShownObject, ShownTransaction
     from zodbsh.render.page import Page
 
+_TEXT = 400
+_WHOLE = 1 << 40
 _STATUS = {" ": "committed", "p": "committed, packed since", "u": "undone", "c": "unfinished"}
 
 
 class ShowView(NamedTuple):
-    """One transaction and its objects."""
+    """One transaction and its objects; ``whole`` asks for all of a long text."""
 
     result: ShownTransaction
+    whole: bool = False
 
     def json(self) -> object:
         """Return the shape that docs/json.md gives for ``show``."""
@@ -55,7 +58,7 @@ class ShowView(NamedTuple):
         """Write the metadata and a table of the objects."""
         result = self.result
         page.heading(tid_text(result.transaction.tid))
-        page.facts(_facts(result), indent="  ")
+        page.facts(_facts(result, whole=self.whole), indent="  ")
         page.gap()
         page.table(
             Rows(("object", "class", "oid", "change", "size"), map(_row, result.shown)), right=("size",), indent="  "
@@ -65,22 +68,27 @@ class ShowView(NamedTuple):
             page.line(f"  (... and {more:,} more: --all)")
 
 
-def _facts(result: ShownTransaction) -> Iterator[tuple[str, str]]:
+def _facts(result: ShownTransaction, *, whole: bool) -> Iterator[tuple[str, str]]:
     transaction = result.transaction
     yield "time", time_text(transaction.tid)
     yield "status", _STATUS.get(transaction.status, transaction.status)
     if transaction.user:
-        yield "user", text_of(transaction.user)
+        yield "user", _text(transaction.user, whole=whole)
     if transaction.description:
-        yield "description", text_of(transaction.description)
+        yield "description", _text(transaction.description, whole=whole)
     if result.extension_trouble is not None:
         size = count_text(len(transaction.extension), "byte")
         yield "extension", f"{size} that cannot be decoded: {result.extension_trouble}"
     elif transaction.extension:
-        yield "extension", value_text(result.extension)
+        yield "extension", value_text(result.extension, width=_WHOLE if whole else 100)
     place = "" if transaction.position is None else f" at {transaction.position:,}"
     length = "" if transaction.length is None else f", {size_text(transaction.length)} in the file{place}"
     yield "objects", f"{count_text(result.objects, 'object')}, {size_text(result.bytes)}{length}"
+
+
+def _text(raw: bytes, *, whole: bool) -> str:
+    text = text_of(raw)
+    return text if whole or len(text) <= _TEXT else f"{text[:_TEXT]}... ({len(text):,} characters: --all)"
 
 
 def _row(shown: ShownObject) -> tuple[object, ...]:
