@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 
 from zodbsh.shell.chain import at_cursor
+from zodbsh.shell.completer import candidates
 from zodbsh.shell.completion import LOADS, complete
 
 
@@ -154,3 +158,39 @@ def test_what_the_cursor_asks_for(text, kind, prefix):
     """Only chains of names, attributes and constants are followed."""
     cursor = at_cursor(text)
     assert (cursor.kind, cursor.prefix) == (kind, prefix)
+
+
+def test_import_statements_offer_modules(shell, tmp_path, monkeypatch):
+    """Names of modules that could be imported, none of which is; members of a module once it is loaded."""
+    (tmp_path / "zz_package").mkdir()
+    (tmp_path / "zz_package" / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "zz_package" / "inner.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    texts = lambda before: [item.text for item in candidates(shell, before)]  # noqa: E731
+    assert texts("import zz_") == ["zz_package"]
+    assert texts("import sys, zz_") == ["zz_package"]
+    assert texts("from zz_") == ["zz_package"]
+    assert texts("from zz_package import ") == []
+    assert texts("import zz_package.") == []
+    assert "zip" not in texts("import z")
+    assert {"zipfile", "zlib"} <= set(texts("import z"))
+    assert "zz_package" not in sys.modules
+    assert texts("from bank import Acc") == ["Account"]
+    loaded = types.ModuleType("zz_package")
+    loaded.__path__ = [str(tmp_path / "zz_package")]
+    monkeypatch.setitem(sys.modules, "zz_package", loaded)
+    assert texts("import zz_package.in") == ["zz_package.inner"]
+    assert texts("from zz_package import i") == ["inner"]
+
+
+def test_attributes_are_identifiers(shell):
+    """A name that no dot can be followed by is left out."""
+    shell.evaluator.namespace["odd"] = odd = types.SimpleNamespace(fine=1)
+    vars(odd)["weird attr"] = 2
+    assert [item.text for item in candidates(shell, "odd.")] == ["fine"]
+
+
+def test_slash_targets_are_completed(shell):
+    """A target is completed as it is begun."""
+    assert [item.text for item in candidates(shell, ".inspect /acc")] == ["/accounts", "/account"]
+    assert [item.text for item in candidates(shell, ".inspect /account/bal")] == ["/account/balance"]

@@ -144,3 +144,19 @@ def test_stand_in_shows_its_record(make_shell, count_loads):
     shell = make_shell(no_import=True)
     text = show(shell, shell.session.root["account"])
     assert "stand-in>\n    balance = 10\n    owner = <bank.Account 0x" in text
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+def test_repr_that_wants_to_exit_is_a_failing_one(shell, error, said):
+    """It ends no shell."""
+
+    class Rude:
+        def __repr__(self):
+            raise error
+
+    shell.evaluator.namespace["rude"] = Rude()
+    assert shell.execute("rude") == 0
+    out, err = said(shell)
+    assert out.startswith("<")
+    assert out.endswith("Rude>\n")
+    assert err == ""

@@ -269,3 +269,40 @@ def test_missing_classes_are_told_once(make_shell, path, said, monkeypatch, tmp_
     assert "Account of module" not in said(shell)[1]
     shell.execute(".missing")
     assert "Account of module bank" in said(shell)[1]
+
+
+def test_the_greeting_and_help_fit_into_80_columns(shell, said, path):
+    """Nothing that a new session shows wraps."""
+    shell.execute(".help")
+    lines = [*said(shell)[0].splitlines(), *banner_lines(shell.home, None, interactive=True)]
+    assert [line.replace(path, "mydata.fs") for line in lines if len(line.replace(path, "mydata.fs")) > 79] == []
+    assert not any("..." in line for line in lines)
+
+
+def test_missing_class_is_told_when_it_is_met(make_shell, path, said, monkeypatch, tmp_path):
+    """A reference to an object of a missing class is no reason for a warning; the object is."""
+    sys.modules.pop("bank")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(tmp_path)])
+    shell = make_shell(path)
+    assert shell.execute("len(root)") == 0
+    assert said(shell) == ("9\n", "")
+    shell.execute("root.account")
+    assert "missing class Account of module bank" in said(shell)[1]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("less", "-R \x1b[2mdim\x1b[0m\n"), ("more", " dim\n")])
+def test_pager_gets_colours_it_can_show(shell, tmp_path, monkeypatch, name, shown):
+    """less is told to show them, another pager is given none."""
+    import click._termui_impl
+
+    from zodbsh.shell.pager import page
+
+    pager = tmp_path / name
+    pager.write_text(f"#!/bin/sh\n{{ printf '%s ' \"$LESS\"; cat; }} > '{tmp_path}/shown'\n")
+    pager.chmod(0o755)
+    monkeypatch.setenv("PAGER", str(pager))
+    monkeypatch.delenv("LESS", raising=False)
+    monkeypatch.setattr(click._termui_impl, "isatty", lambda stream: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: (80, 1))
+    page("\x1b[2mdim\x1b[0m\n", shell.output)
+    assert (tmp_path / "shown").read_text().rstrip("\n") == shown.rstrip("\n")

@@ -58,19 +58,19 @@ def _make(shell: Shell) -> list[click.Command]:
 
     @command
     def stage() -> int:
-        """Keep the uncommitted changes beside the database, to be committed later."""
+        """Keep the changes beside the database, to be committed later."""
         return shell.stage()
 
     @command
     @click.argument("time", nargs=-1, required=True, metavar="TIME")
     def at(time: tuple[str, ...]) -> int:
-        """Look at the database as it was at TIME (read-only); `.at now` comes back."""
+        """Look at the past as of TIME, read-only; `.at now` comes back."""
         return look_at(shell, " ".join(time))
 
     @command
     @click.argument("tid", required=False, metavar="[TID]")
     def undo(tid: str | None) -> int:
-        """Undo a transaction (the last one, or TID) within this session; .commit makes it last."""
+        """Have .commit undo a transaction: the last one, or TID."""
         return undo_transaction(shell, shell.session.base_tid if tid is None else parse_tid(tid))
 
     @command
@@ -85,7 +85,7 @@ def _make(shell: Shell) -> list[click.Command]:
     @command
     @click.argument("modules", nargs=-1, metavar="[MODULE]...")
     def reload(modules: tuple[str, ...]) -> int:
-        """Load modules again (all of -m and .load, or MODULE), and the objects with them."""
+        """Load modules again (MODULE, or all), and the objects with them."""
         return reload_modules(shell, modules)
 
     @command

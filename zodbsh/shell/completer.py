@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import click
 from prompt_toolkit.completion import Completer, Completion
 
+from zodbsh.analysis.target import complete_target
 from zodbsh.render.gate import escape
 from zodbsh.shell.completion import Candidate, complete
 from zodbsh.shell.dot import find_command, shell_commands, table_names
-from zodbsh.shell.words import last_word
+from zodbsh.shell.words import last_word, split_words
+from zodbsh.source.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,7 +80,12 @@ def _dot(shell: Shell, before: str, after: str) -> Iterator[Candidate]:
 
 
 def _targets(shell: Shell, word: str, after: str) -> Iterator[Candidate]:
-    """Complete a path from the root; only the root is a name there."""
+    """Complete a path from the root; only the root is a name there. A slash path is one in what is committed."""
+    if word.startswith("/"):
+        for text in complete_target(Snapshot(shell.session.source()), word):
+            if len(split_words(text)) == 1:
+                yield Candidate(text, len(word), text)
+        return
     namespace = {"root": shell.session.root}
     found = complete(word, after, namespace, connection=shell.session.connection)
     if "." in word or "[" in word:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import ast
 import builtins
 import keyword
+import sys
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zodbsh.shell.chain import Cursor, at_cursor
+from zodbsh.shell.imports import import_at_cursor, module_names, submodule_names
 from zodbsh.shell.keys import LIMIT, matching_integers, matching_keys
 from zodbsh.shell.loads import LimitReached, limited_loads
 from zodbsh.shell.objects import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from zodbsh.shell.chain import Step
+    from zodbsh.shell.imports import Import
 
 LOADS = 8
 """Objects that one completion may load."""
@@ -52,6 +55,9 @@ def complete(before: str, after: str, namespace: Mapping[str, Any], *, connectio
     cursor = at_cursor(before)
     if cursor.kind == "nothing":
         return []
+    statement = import_at_cursor(before) if cursor.kind != "key" else None
+    if statement is not None:
+        return list(_imported(statement))
     if cursor.kind == "name":
         return list(_names(cursor.prefix, namespace)) if cursor.prefix else []
     with limited_loads([connection] if connection is not None else [], LOADS):
@@ -120,6 +126,22 @@ def _names(prefix: str, namespace: Mapping[str, Any]) -> Iterator[Candidate]:
             yield Candidate(name, len(prefix), name, _meta(namespace[name]) if source is namespace else "")
 
 
+def _imported(statement: Import) -> Iterator[Candidate]:
+    """Complete an import statement; the members of a module are known once it is loaded."""
+    prefix = statement.prefix
+    if not statement.module:
+        for name in module_names(prefix):
+            yield Candidate(name, len(prefix), name, "module")
+        return
+    module = sys.modules.get(statement.module)
+    if isinstance_of(module, types.ModuleType):
+        found = {candidate.text: candidate for candidate in _attributes(module, prefix)}
+        for name in submodule_names(module):  # type: ignore[arg-type]
+            if name.startswith(prefix) and (prefix or not name.startswith("_")):
+                found.setdefault(name, Candidate(name, len(prefix), name, "module"))
+        yield from found.values()
+
+
 def _attributes(obj: Any, prefix: str) -> Iterator[Candidate]:
     root = root_mapping(obj)
     if root is not MISSING:
@@ -131,7 +153,7 @@ def _attributes(obj: Any, prefix: str) -> Iterator[Candidate]:
     names = {name for name in attribute_names(obj) if isinstance_of(name, str) and name.startswith(prefix)}
     for name in sorted(names, key=lambda name: (name.startswith("_"), name)):
         # The underscored ones come when they are asked for, ZODB's own when those are.
-        if name.startswith("_") and not prefix.startswith("_"):
+        if not name.isidentifier() or (name.startswith("_") and not prefix.startswith("_")):
             continue
         if name.startswith("_p_") and not prefix.startswith("_p"):
             continue

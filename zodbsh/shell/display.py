@@ -250,7 +250,7 @@ def _safe_repr(value: object) -> str | None:
     """Return repr(value), or None where it raises, loads across the border, or changes anything."""
     try:
         text = type(value).__repr__(value)
-    except (Exception, LimitReached):  # noqa: BLE001 - a broken __repr__ must not break the display
+    except (Exception, LimitReached, SystemExit, GeneratorExit):  # noqa: BLE001 - a broken __repr__ must not break the display
         return None
     return text if isinstance_of(text, str) else None
 

@@ -13,21 +13,26 @@ if TYPE_CHECKING:
     from zodbsh.shell.interpreter import Shell
 
 _KEYS = """\
-Keys: Tab completes; Alt-Enter begins a line; Ctrl-C clears the line or stops what runs; Ctrl-D leaves.
-Names: root, db, connection, transaction, the modules of -m, and _ for the last value.
-A line that begins with a space is not kept in the history."""
+Keys: Tab completes; Alt-Enter begins a line; Ctrl-D leaves; Ctrl-C clears the
+line or stops what runs.
+Names: root, db, connection, transaction, the modules of -m, and _ for the last
+value. A line that begins with a space is not kept in the history."""
+
+_WIDTH = 79
 
 
 def overview(shell: Shell) -> str:
     """Return the list of dot commands, each with its first sentence."""
-    own = {name: command.get_short_help_str(90) for name, command in shell_commands(shell).items()}
+    names = table_names(shell)
+    width = max(map(len, (*shell_commands(shell), *names))) + 2
+    room = _WIDTH - width - 3
+    own = {name: command.get_short_help_str(room) for name, command in shell_commands(shell).items()}
     group = shell.commands.group
     table = {}
-    for name in table_names(shell):
+    for name in names:
         command = group.get_command(click.Context(group), name)
         if command is not None:
-            table[name] = command.get_short_help_str(90)
-    width = max(map(len, (*own, *table))) + 2
+            table[name] = command.get_short_help_str(room)
     lines = ["Anything else than a dot command is Python."]
     for heading, commands in (("Database:", table), ("Shell:", own)):
         lines += ["", heading, *(f"  {'.' + name:<{width}} {help_}" for name, help_ in commands.items())]

@@ -26,8 +26,8 @@ class MissingReport:
         self._told: set[tuple[str, str]] = set()
 
     def news(self, session: Session) -> Iterator[str]:
-        """Yield a line for each missing class that was met since the last call."""
-        new = [found for found in session.missing if (found.module, found.name) not in self._told]
+        """Yield a line for each missing class of which an object was loaded since the last call."""
+        new = [found for found in session.missing_loaded if (found.module, found.name) not in self._told]
         self._told.update((found.module, found.name) for found in new)
         yield from missing_lines(new[:MAX_TOLD], session)
         if len(new) > MAX_TOLD:

@@ -36,4 +36,5 @@ def page(text: str, output: Output) -> None:
         output.out.write(text)
         output.out.flush()
     else:
-        click.echo_via_pager(text, color=True)
+        # Left to click: colours for a less that shows them (LESS is set where it is not), none for other pagers.
+        click.echo_via_pager(text)
