@@ -18,6 +18,7 @@ from ZODB.POSException import ReadOnlyError
 from zodbsh.db.changes import PROVISIONAL
 from zodbsh.db.imports import ModuleFailed
 from zodbsh.db.locks import DatabaseLocked
+from zodbsh.db.open import NoPermission, translated
 from zodbsh.db.session import Session, SessionReadOnly
 from zodbsh.db.writer import CannotSave
 from zodbsh.errors import DamagedDatabase, DatabaseNotFound, ObjectNotFound, UsageError
@@ -400,3 +401,18 @@ def test_first_commit_of_an_empty_file_holds_its_root(tmp_path):
     with Session.open(str(path)) as session:
         assert dict(session.root()) == {}
         assert session.base_tid > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("my.fs.lock", "my.fs.lock: Permission denied"),
+        ("/other", "my.fs: /other: Permission denied"),
+        (None, "my.fs: Permission denied"),
+    ],
+)
+def test_an_error_names_each_file_once(file, message):
+    """A sidecar's name says which database it belongs to."""
+    with pytest.raises(NoPermission) as caught, translated("my.fs"):
+        raise PermissionError(13, "Permission denied", file)
+    assert caught.value.message == message

@@ -128,9 +128,11 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
     if isinstance(exc, LockError):
         return locked(name)
     if isinstance(exc, OSError):
-        where = f"{exc.filename}: " if exc.filename else ""
+        # A sidecar's name (Data.fs.lock) says which database it belongs to.
+        file = str(exc.filename or "")
+        where = file if file.startswith(name) else f"{name}: {file}" if file else name
         kind = NoPermission if exc.errno in _DENIED else StorageIOError
-        return kind(f"{name}: {where}{exc.strerror or exc}")
+        return kind(f"{where}: {exc.strerror or exc}")
     # ZEO's ClientDisconnected is a StorageError, as are a quota exceeded and a storage closed by an error.
     if isinstance(exc, POSError):
         return StorageIOError(f"{name}: {type(exc).__name__}: {exc}".rstrip(": "))
