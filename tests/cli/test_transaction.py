@@ -238,12 +238,27 @@ def test_a_conflict_end_to_end(shop):
     assert shop.json("status")["staged"][0]["outdated"] is True
     out, err = shop.run("commit", code=5)
     assert out.splitlines()[2].split() == ["balance", "10", "50", "11"]
-    assert err.startswith("error: object 0x01 was changed by another transaction since; nothing was written\nhint: ")
+    assert err.startswith("error: root.a (0x01) was changed by another transaction since; nothing was written\nhint: ")
     out, err = shop.run("commit", "--format", "json", code=5)
     assert json.loads(out)["conflicts"][0]["attributes"] == [{"name": "balance", "base": 10, "theirs": 50, "ours": 11}]
     assert json.loads(err)["error"]["code"] == "conflict"
     assert shop.path.read_bytes() == before
     assert len(shop.json("status")["staged"]) == 1
+
+
+def test_a_resolved_conflict_names_the_object(shop):
+    """By its path, as ``status`` does."""
+    shop.run("run", "--commit", "-c", "from BTrees.Length import Length; root.n = Length()")
+    shop.run("run", "-c", "root.n.change(1)")
+    database = ZODB.DB(ZODB.FileStorage.FileStorage(str(shop.path)))
+    with database.transaction() as connection:
+        connection.root()["n"].change(2)
+    database.close()
+    out, err = shop.run("commit")
+    assert (out + err).splitlines()[1:] == [
+        "conflicts resolved by their classes: root.n (0x02)",
+        "classes of your application were imported and run to resolve conflicts",
+    ]
 
 
 def test_beside_a_writer(shop):
@@ -365,7 +380,7 @@ def test_over_a_server(server, tmp_path):
     assert shown == "3 {'y': 1} {'z': 1}\n"
     on("run", "-c", "root.a['x'] = 4")
     on("run", "-c", "transaction.abort(); root.a['x'] = 5; transaction.commit()")
-    assert "0x01 was changed by another transaction" in on("commit", code=5).stderr
+    assert "root.a (0x01) was changed by another transaction" in on("commit", code=5).stderr
     on("abort", "-y")
     assert list((tmp_path / "state").rglob("*.stage")) == []
 

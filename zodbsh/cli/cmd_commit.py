@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zodbsh.cli import options
+from zodbsh.ids import oid_text
 from zodbsh.render.output import emit, report
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def command(
     from zodbsh.render.commit import CommitView
 
     if database.session is not None:
-        report(CommitView(commit_session(database.session, note=note, user=user)), output)
+        result = commit_session(database.session, note=note, user=user)
+        report(CommitView(result, _paths(database, result.resolved)), output)
         return
     from zodbsh.db.open import Conflict
     from zodbsh.db.spec import parse_spec
@@ -59,7 +61,7 @@ def command(
     except Conflict as conflict:
         _show_sides(database, conflict, output)
         raise
-    report(CommitView(result), output)
+    report(CommitView(result, _paths(database, result.resolved, blob_dir=blobs)), output)
     if result.resolved:
         output.note("classes of your application were imported and run to resolve conflicts")
     if result.trouble is not None:
@@ -75,4 +77,24 @@ def _show_sides(database: Database, conflict: Exception, output: Output) -> None
     from zodbsh.render.commit import ConflictView
 
     with database.source() as source:
-        emit(ConflictView(conflict_sides(source, conflict.sides)), output)
+        sides = conflict_sides(source, conflict.sides)
+    if len(sides.objects) == 1:
+        name = oid_text(sides.objects[0].oid)
+        if sides.objects[0].path != name:
+            conflict.message = conflict.message.replace(f"object {name}", f"{sides.objects[0].path} ({name})", 1)
+    emit(ConflictView(sides), output)
+
+
+def _paths(database: Database, oids: tuple[int, ...], **options: str | None) -> dict[int, str]:
+    """Return the paths of objects, where they are known; the commit stands whatever happens here."""
+    if not oids:
+        return {}
+    from zodbsh.analysis.paths import places_of
+    from zodbsh.errors import ZodbshError
+    from zodbsh.source.snapshot import Snapshot
+
+    try:
+        with database.source(**options) as source:
+            return {oid: place.path for oid, place in places_of(Snapshot(source), oids).items()}
+    except ZodbshError:
+        return {}

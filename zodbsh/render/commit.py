@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.ids import oid_text, tid_text
@@ -21,9 +22,10 @@ _SIDE_WIDTH = 60
 
 
 class CommitView(NamedTuple):
-    """A CommitResult, ready to be shown."""
+    """A CommitResult, ready to be shown; ``paths`` holds those of the resolved objects that are known, by oid."""
 
     result: CommitResult
+    paths: Mapping[int, str] = MappingProxyType({})
 
     def json(self) -> object:
         """Return tid and objects."""
@@ -49,8 +51,11 @@ class CommitView(NamedTuple):
         already = "was committed already: " if result.before else "committed: "
         page.line(already, f"{tid_text(result.tid)}  {time_text(result.tid)}  {count_text(result.objects, 'object')}")
         if result.resolved:
-            which = ", ".join(oid_text(oid) for oid in result.resolved[:10])
+            which = ", ".join(map(self._named, result.resolved[:10]))
             page.line(f"conflicts resolved by their classes: {which}{', ...' if len(result.resolved) > 10 else ''}")
+
+    def _named(self, oid: int) -> str:
+        return f"{self.paths[oid]} ({oid_text(oid)})" if oid in self.paths else oid_text(oid)
 
 
 class AbortView(NamedTuple):
