@@ -385,6 +385,24 @@ def test_over_a_server(server, tmp_path):
     assert list((tmp_path / "state").rglob("*.stage")) == []
 
 
+def test_which_of_several_databases_it_is(shop):
+    """A note names it, and the others; with a name, or with --quiet, there is none."""
+    conf = "<zodb {0}>\n<filestorage>\npath {0}.fs\n</filestorage>\n</zodb>\n"
+    (shop.folder / "z.conf").write_text(conf.format("my") + conf.format("other"))
+    note = "z.conf has several databases; this is 'my'. For another: z.conf#other\n"
+    command = [sys.executable, "-P", "-m", "zodbsh", "run", "-c", "print(root.n)"]
+
+    def said(*words):
+        done = subprocess.run(
+            [*command, *words], cwd=shop.folder, env={**ENVIRONMENT, "PYTHONPATH": ROOT}, text=True,
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+        return done.stdout, done.stderr, done.returncode
+
+    assert said("z.conf") == ("1\n", note, 0)
+    assert said("z.conf#my") == said("z.conf", "-q") == ("1\n", "", 0)
+
+
 def test_no_server_is_an_error(tmp_path):
     pytest.importorskip("zodburi")
     start = time.monotonic()
@@ -394,4 +412,5 @@ def test_no_server_is_an_error(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (7, "")
     assert done.stderr.startswith("error: zeo://127.0.0.1:1?wait_timeout=1: ")
+    assert done.stderr.endswith("hint: Is the server running? ?wait_timeout=N in the address waits N seconds for it.\n")
     assert time.monotonic() - start < 20

@@ -146,13 +146,15 @@ def zope_conf(tmp_path, fs):
 
 def test_zope_conf_names_its_first_database(zope_conf, fs):
     """Directives that only Zope knows do not matter; a plain FileStorage is a file."""
-    assert parse_spec(zope_conf) == Spec(zope_conf, "file", path=fs)
+    spec = Spec(zope_conf, "file", path=fs, name="main", others=("temporary", "catalog"))
+    assert parse_spec(zope_conf) == spec
 
 
 def test_a_name_picks_one(zope_conf, tmp_path):
     """A path that is not absolute is read from where the configuration stands."""
     found = parse_spec(zope_conf + "#catalog")
     assert (found.kind, found.path, found.blob_dir) == ("file", f"{tmp_path}/Catalog.fs", f"{tmp_path}/blobs")
+    assert (found.name, found.others) == ("catalog", ())
     assert parse_spec(f"zconfig://{zope_conf}#catalog").path == f"{tmp_path}/Catalog.fs"
 
 
@@ -164,6 +166,13 @@ def test_any_other_storage_keeps_its_configuration(zope_conf):
         "<zodb temporary>\n  <temporarystorage>\n    name temporary storage for sessioning\n"
         "  </temporarystorage>\n</zodb>\n"
     )
+
+
+@pytest.mark.parametrize("text", ["zeo://", "zeo:///", "zeo://?wait_timeout=1"])
+def test_a_server_has_a_name(text):
+    """It is not waited for nothing."""
+    with pytest.raises(UsageError, match="no server is named"):
+        parse_spec(text)
 
 
 def test_a_name_that_is_not_there_lists_the_others(zope_conf):

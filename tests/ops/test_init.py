@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,35 @@ def test_root_entries_as_text():
     for texts in (["a"], ["=m.A"], ["a="], ["a=m.A", "a=m.B"]):
         with pytest.raises(UsageError):
             parse_roots(texts)
+
+
+@pytest.mark.parametrize("text", ["zeo://localhost:9100", "zeo://", "file:///srv/new.fs", ":memory:"])
+def test_an_address_is_no_path(text):
+    """Said so, instead of a folder of that name being missed."""
+    with pytest.raises(UsageError, match="init creates a FileStorage"):
+        init(text)
+
+
+def test_the_systems_errors_name_what_the_user_named(tmp_path, monkeypatch):
+    """Not the temporary file, nor none at all where ZODB's write fails."""
+    path, blobs = str(tmp_path / "new.fs"), str(tmp_path / "blobs")
+
+    def refuse(name, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def failed(blobs=None):
+        with pytest.raises(OSError, match=r"Permission denied|No space left") as caught:
+            init(path, blobs=blobs)
+        return caught.value.filename
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.mkdir", refuse)
+        assert failed() == path
+        patch.setattr(module, "scratch_folder", nullcontext)
+        assert failed(blobs) == blobs
+        patch.setattr("zodbsh.db.create.create_filestorage", full)
+        assert failed() == path
+    assert os.listdir(tmp_path) == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from zodbsh.cli.context import AppContext, Database
-from zodbsh.errors import UsageError
+from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.render.output import Output
 from zodbsh.times import TidRange, parse_range, parse_time
 
@@ -203,9 +203,27 @@ def _with_output(function: _F) -> _F:
             debug=debug or defaults.debug,
         )
         app.output = output
+        _note_choice(kwargs.get("database"), output)
         return function(*args, output=output, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+def _note_choice(database: Database | None, output: Output) -> None:
+    """Say which of a configuration's databases it is, where the user has not picked one."""
+    if database is None or database.session is not None or output.quiet:
+        return
+    from zodbsh.db.spec import parse_spec
+
+    try:
+        spec = parse_spec(database.text)
+    except (ZodbshError, OSError):
+        # The command says what is wrong with it, if it comes to that.
+        return
+    if spec.others:
+        which = repr(spec.name) if spec.name else "the first one"
+        others = ", ".join(f"{spec.text}#{name}" for name in spec.others)
+        output.note(f"{spec.text} has several databases; this is {which}. For another: {others}")
 
 
 def _session(ctx: click.Context) -> Any:

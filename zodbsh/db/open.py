@@ -27,6 +27,7 @@ from zodbsh.progress import SILENT, Progress
 
 _NESTED_FILE = re.compile(r"file://([^?#()]*)([^#()]*)")
 _DEMO = re.compile(r"demo:\((.*)\)/\((.*)\)(#.*|)")
+_NO_SERVER = "Is the server running? ?wait_timeout=N in the address waits N seconds for it."
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -135,7 +136,8 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
         return kind(f"{where}: {exc.strerror or exc}")
     # ZEO's ClientDisconnected is a StorageError, as are a quota exceeded and a storage closed by an error.
     if isinstance(exc, POSError):
-        return StorageIOError(f"{name}: {type(exc).__name__}: {exc}".rstrip(": "))
+        hint = _NO_SERVER if type(exc).__name__ == "ClientDisconnected" else None
+        return StorageIOError(f"{name}: {type(exc).__name__}: {exc}".rstrip(": "), hint=hint)
     return None
 
 
@@ -245,8 +247,8 @@ def _base_read_only(uri: str) -> str:
 
 
 def _patient(uri: str) -> str:
-    """Wait for a ZEO server ten seconds, not for ever, where the URI does not say."""
+    """Wait for a ZEO server five seconds, not for ever, where the URI does not say."""
     if not uri.startswith("zeo://") or re.search(r"[?&]wait(_timeout)?=", uri):
         return uri
     head, hash_, fragment = uri.partition("#")
-    return f"{head}{'&' if '?' in head else '?'}wait_timeout=10{hash_}{fragment}"
+    return f"{head}{'&' if '?' in head else '?'}wait_timeout=5{hash_}{fragment}"

@@ -33,7 +33,8 @@ class Spec:
     ``text`` is what the user wrote. ``kind`` is ``file`` (a plain FileStorage:
     ``path``, and ``blob_dir`` where one is configured), ``memory``, ``uri``, or
     ``zconfig`` (``config`` is the text of its ``<zodb>`` section, to be handed
-    to ZODB.config; ``path`` the file it comes from).
+    to ZODB.config; ``path`` the file it comes from). ``others`` are the names of
+    the further databases of a configuration, where the user has not picked one.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Spec:
     config: str = ""
     name: str | None = None
     read_only: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -72,6 +74,11 @@ def parse_spec(text: str) -> Spec:
     if hash_ and os.path.isfile(path):
         return _path_spec(text, path, name)
     return _named_spec(text)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text names a database by a URI, or the one in memory, rather than by a path."""
+    return text == MEMORY or _URI.match(text) is not None
 
 
 def config_path() -> str:
@@ -134,6 +141,7 @@ def zconfig_spec(text: str, path: str, name: str | None) -> Spec:
 
     config = read_config(path)
     section = config.database(name or None)
+    others = () if name else tuple(other.name for other in config.databases() if other is not section and other.name)
     for storage in section.walk():
         if storage.type == "filestorage":
             _resolve_path(storage.keys, path)
@@ -143,6 +151,7 @@ def zconfig_spec(text: str, path: str, name: str | None) -> Spec:
         path=path,
         config=section_text(for_zodb(section), config.imports),
         name=section.name,
+        others=others,
     )
     if len(section.sections) != 1:
         return spec
@@ -155,7 +164,8 @@ def zconfig_spec(text: str, path: str, name: str | None) -> Spec:
         return spec
     check_file(data_file)
     read_only = (storage.get("read-only") or "").lower() in ("1", "true", "yes", "on")
-    return Spec(text, "file", path=data_file, blob_dir=blob_dir or storage.get("blob-dir"), read_only=read_only)
+    blob_dir = blob_dir or storage.get("blob-dir")
+    return Spec(text, "file", path=data_file, blob_dir=blob_dir, name=section.name, read_only=read_only, others=others)
 
 
 def _resolve_path(keys: list[tuple[str, str]], config: str) -> None:
@@ -172,6 +182,8 @@ def _uri_spec(text: str) -> Spec:
         path = path.partition("?")[0]
         check_file(path)
         return zconfig_spec(text, path, name or None)
+    if scheme.lower() == "zeo" and not rest.partition("?")[0].strip("/"):
+        raise UsageError(f"{text}: no server is named", hint="Write zeo://HOST:PORT, or zeo:///PATH for a socket.")
     if scheme.lower() != "file":
         return Spec(text, "uri", uri=text)
     path, _, query = rest.partition("?")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from zodbsh.db.spec import is_address
 from zodbsh.errors import DatabaseNotFound, StorageIOError, UsageError
 from zodbsh.publish import AlreadyExists, fsync_folder, publish, scratch_folder, temporary_name, uninterrupted
 
@@ -64,23 +65,52 @@ def init(
     it, or the blob folder is there; UsageError; UserCodeFailed; OSError.
     Whatever it raises (OutcomeUnknown apart), nothing has appeared.
     """
-    from zodbsh.db.create import create_filestorage, find_factory, with_import_paths
+    from zodbsh.db.create import with_import_paths
 
     _check_free(path, blobs)
     restore = with_import_paths(import_paths)
     try:
-        factories = {name: find_factory(dotted) for name, dotted in (roots or {}).items()}
-        with scratch_folder(path) as scratch, _blob_folder(blobs) as staged_blobs:
-            draft = os.path.join(scratch, "Data.fs")
-            create_filestorage(draft, factories, blob_dir=staged_blobs, note="zodbsh init")
-            with _published_blobs(staged_blobs, blobs), open(draft, "rb") as content:
-                publish(path, lambda file: _copy(content, file), verify=_verify, exclusive=True)
+        with _named_as_given(path, blobs):
+            _create(path, roots or {}, blobs)
     finally:
         restore()
     return _result(path, blobs, roots or {})
 
 
+def _create(path: str, roots: Mapping[str, str], blobs: str | None) -> None:
+    from zodbsh.db.create import create_filestorage, find_factory
+
+    factories = {name: find_factory(dotted) for name, dotted in roots.items()}
+    with scratch_folder(path) as scratch, _blob_folder(blobs) as staged_blobs:
+        draft = os.path.join(scratch, "Data.fs")
+        create_filestorage(draft, factories, blob_dir=staged_blobs, note="zodbsh init")
+        with _published_blobs(staged_blobs, blobs), open(draft, "rb") as content:
+            publish(path, lambda file: _copy(content, file), verify=_verify, exclusive=True)
+
+
+@contextmanager
+def _named_as_given(path: str, blobs: str | None) -> Iterator[None]:
+    """Have the system's errors name what the user named, not a temporary file beside it."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno is None:
+            raise
+        beside_blobs = blobs is not None and _is_beside(str(exc.filename or ""), os.path.normpath(blobs))
+        raise OSError(exc.errno, exc.strerror, blobs if beside_blobs else path) from exc
+
+
+def _is_beside(name: str, path: str) -> bool:
+    folder, base = os.path.split(path)
+    return name == path or name.startswith((path + os.sep, os.path.join(folder, f".{base}.")))
+
+
 def _check_free(path: str, blobs: str | None) -> None:
+    if is_address(path):
+        raise UsageError(
+            f"init creates a FileStorage, and {path!r} is no path",
+            hint="The database behind an address is created by its own server; of a file:// address give the path.",
+        )
     folder = os.path.dirname(path) or "."
     if not os.path.basename(path):
         raise UsageError(f"{path!r} names no file")
