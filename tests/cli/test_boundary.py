@@ -19,6 +19,7 @@ from zodbsh.cli.context import AppContext, Database
 from zodbsh.cli.dispatch import dispatch
 from zodbsh.cli.group import COMMANDS, GROUPS, group
 from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.ids import MAX_ID
 from zodbsh.render.output import Output, Rows, emit
 
 PROGRAM = str(Path(sys.executable).with_name("zodbsh"))
@@ -172,6 +173,16 @@ def test_database_and_target_on_the_command_line(try_command):
         f"a.fs 0x2a {0x040D35CC589813EE} False\n",
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("database", "terminal", "said"),
+    [("zeo://h:1", True, "connecting to zeo://h:1\n"), ("zeo://h:1", False, ""), ("a.fs", True, "")],
+)
+def test_a_server_may_take_a_while(monkeypatch, try_command, database, terminal, said):
+    """Somebody who waits at a terminal is told for what."""
+    monkeypatch.setattr("zodbsh.render.output.is_terminal", lambda _: terminal)
+    assert try_command(count_command(), database) == (0, f"{database} None {MAX_ID} False\n", said)
 
 
 def test_a_dot_command_leaves_the_database_out(try_command):

@@ -203,23 +203,26 @@ def _with_output(function: _F) -> _F:
             debug=debug or defaults.debug,
         )
         app.output = output
-        _note_choice(kwargs.get("database"), output)
+        _note_database(kwargs.get("database"), output)
         return function(*args, output=output, **kwargs)
 
     return wrapper  # type: ignore[return-value]
 
 
-def _note_choice(database: Database | None, output: Output) -> None:
-    """Say which of a configuration's databases it is, where the user has not picked one."""
+def _note_database(database: Database | None, output: Output) -> None:
+    """Say which of a configuration's databases it is, where the user has not picked one, and what may take a while."""
     if database is None or database.session is not None or output.quiet:
         return
     from zodbsh.db.spec import parse_spec
+    from zodbsh.render.output import is_terminal
 
     try:
         spec = parse_spec(database.text)
     except (ZodbshError, OSError):
         # The command says what is wrong with it, if it comes to that.
         return
+    if spec.uri.lower().startswith("zeo://") and is_terminal(output.err):
+        output.note(f"connecting to {spec.text}")
     if spec.others:
         which = repr(spec.name) if spec.name else "the first one"
         others = ", ".join(f"{spec.text}#{name}" for name in spec.others)
