@@ -49,6 +49,7 @@ EXIT_HEAD = """\
 
 A closed pipe (`zodbsh log mydata.fs | head -1`) is no error: zodbsh stops silently, with status 0.
 What a command had to do is done by then.
+`zodbsh` without a command shows the help, with status 0.
 
 An error is two lines on stderr, `error: ...` and `hint: ...`.
 With `--format json` or `ndjson` it is one JSON object there:
