@@ -254,11 +254,16 @@ def test_a_blob_by_its_size(tmp_path, bank, witness):
         with session.root.blob.open("w") as file:
             file.write(b"three")
         assert names(difference(session)) == {("root.blob", "changed"): {"(blob bytes)": (3, 5)}}
+        session.commit()
+        found = diff_range(session.source(), first=None, last=None)
+        assert names(found) == {("root.blob", "changed"): {"(blob bytes)": (3, 5)}}
+        with session.root.blob.open("w") as file:
+            file.write(b"seven!!")
         session.root.fresh = Blob(b"four")
         assert names(difference(session))[("root.fresh", "new")] == {"(blob bytes)": (ABSENT, 4)}
         with closing(open_source(str(path))) as source:  # which knows of no blobs
             found = diff_changes(source, session.pending(), target="root.blob")
-        assert shown(found) == "root.blob  ZODB.blob.Blob 0x01  changed\n  ~ (blob bytes): (unknown) -> 5\n"
+        assert shown(found) == "root.blob  ZODB.blob.Blob 0x01  changed\n  ~ (blob bytes): (unknown) -> 7\n"
 
 
 def test_between_two_transactions(path, witness, bank):

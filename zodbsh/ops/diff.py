@@ -18,11 +18,13 @@ from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.btrees import record_tree
 from zodbsh.record.decode import class_text, decode_record
 from zodbsh.record.values import Record
-from zodbsh.source.base import Source
+from zodbsh.source.base import Revision, Source
 from zodbsh.source.snapshot import Snapshot
 from zodbsh.stage.overlay import OverlaySource
 
 Change = Literal["changed", "new", "deleted"]
+
+_BLOB = "ZODB.blob.Blob"
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
@@ -145,19 +147,34 @@ def _size(path: str | None) -> Side:
 
 
 def _state_pair(before: Snapshot, after: Snapshot, oid: int) -> _Pair | None:
-    old, new = _data(before, oid), _data(after, oid)
-    if old == new:
-        return None
-    return _Pair(oid, _decoded(old), _decoded(new))
+    old, new = _revision(before, oid), _revision(after, oid)
+    old_data, new_data = (None if side is None else side.data for side in (old, new))
+    pair = _Pair(oid, _decoded(old_data), _decoded(new_data))
+    record = pair.new or pair.old
+    if record is not None and class_text(record.class_) == _BLOB:
+        # A blob's record says nothing of its content; the same transaction's data is the same content.
+        if _content_tid(old) != _content_tid(new):
+            sizes = AttributeChange("(blob bytes)", _blob_size(after.source, old), _blob_size(after.source, new))
+            return pair._replace(extra=(sizes,))
+    return None if old_data == new_data else pair
+
+
+def _content_tid(revision: Revision | None) -> int | None:
+    return None if revision is None else revision.data_tid or revision.tid
+
+
+def _blob_size(source: Source, revision: Revision | None) -> Side:
+    tid = _content_tid(revision)
+    return ABSENT if revision is None or tid is None else _size(source.blob_path(revision.oid, tid))
 
 
 def _decoded(data: bytes | None) -> Record | None:
     return None if data is None else decode_record(data)
 
 
-def _data(snapshot: Snapshot, oid: int) -> bytes | None:
+def _revision(snapshot: Snapshot, oid: int) -> Revision | None:
     try:
-        return snapshot.load(oid).data
+        return snapshot.load(oid)
     except ObjectNotFound:
         return None
 
