@@ -151,11 +151,11 @@ def _state_pair(before: Snapshot, after: Snapshot, oid: int) -> _Pair | None:
     old_data, new_data = (None if side is None else side.data for side in (old, new))
     pair = _Pair(oid, _decoded(old_data), _decoded(new_data))
     record = pair.new or pair.old
-    if record is not None and class_text(record.class_) == _BLOB:
-        # A blob's record says nothing of its content; the same transaction's data is the same content.
-        if _content_tid(old) != _content_tid(new):
-            sizes = AttributeChange("(blob bytes)", _blob_size(after.source, old), _blob_size(after.source, new))
-            return pair._replace(extra=(sizes,))
+    is_blob = record is not None and class_text(record.class_) == _BLOB
+    # A blob's record says nothing of its content; the same transaction's data is the same content.
+    if is_blob and _content_tid(old) != _content_tid(new):
+        sizes = AttributeChange("(blob bytes)", _blob_size(after.source, old), _blob_size(after.source, new))
+        return pair._replace(extra=(sizes,))
     return None if old_data == new_data else pair
 
 
