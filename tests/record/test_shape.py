@@ -8,7 +8,6 @@ from zodbsh.record.shape import (
     attributes,
     content_name,
     edges,
-    length_value,
     mapping_items,
     python_key_text,
     sequence_items,
@@ -98,13 +97,6 @@ def test_a_mapping_whose_state_is_none_of_the_known_forms():
     for state in (None, Dict(), Dict([("data", 5)]), (1, 2)):
         assert mapping_items(record(state, ("persistent.mapping", "PersistentMapping"))) is None
     assert sequence_items(record(Dict([("data", Dict())]), ("persistent.list", "PersistentList"))) is None
-
-
-def test_length():
-    """The count is the state."""
-    assert length_value(record(7, ("BTrees.Length", "Length"))) == 7
-    assert length_value(record(7)) is None
-    assert length_value(record("7", ("BTrees.Length", "Length"))) is None
 
 
 def test_steps_go_through_what_the_record_embeds():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zodbsh.record.values import Dict, Global, Instance, Ref, Set
-from zodbsh.render.values import type_text, value_text
+from zodbsh.render.values import value_text
 
 
 def instance(class_, *args, **state):
@@ -84,15 +84,6 @@ def test_a_value_that_unfolds_without_end_costs_little():
     for _ in range(30):
         value = [value] * 10
     assert len(value_text(value, width=80, depth=30)) <= 80
-
-
-def test_type_names():
-    """The class a value has when it is loaded."""
-    assert type_text(Ref(1, Global("a", "B"))) == "a.B"
-    assert type_text(Dict()) == "dict"
-    assert type_text(Set([], frozen=True)) == "frozenset"
-    assert type_text(instance("money.Money")) == "money.Money"
-    assert type_text(None) == "None"
 
 
 VALUES = st.recursive(

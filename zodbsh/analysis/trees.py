@@ -45,13 +45,12 @@ class Entry(NamedTuple):
 class Tree:
     """The tree, bucket or set that one object is the top of.
 
-    ``is_set`` tells whether it has keys only, ``is_part`` whether it is a bucket or a set node rather than a tree.
+    ``is_set`` tells whether it has keys only.
     Everything here raises TreeDamaged, DanglingReference or BrokenRecord where the tree cannot be followed.
     """
 
     def __init__(self, snapshot: Snapshot, oid: int, record: Record, kind: TreeKind) -> None:
         self.is_set = kind.is_set
-        self.is_part = not kind.is_tree
         self._snapshot = snapshot
         self._oid = oid
         self._top = _read_node(oid, record, kind)

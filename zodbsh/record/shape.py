@@ -73,12 +73,6 @@ def sequence_items(record: Record) -> list[Value] | None:
     return content if isinstance(content, list) else None
 
 
-def length_value(record: Record) -> int | None:
-    """Return what a ``BTrees.Length.Length`` counts; None for any other object."""
-    known = isinstance(record.class_, Global) and record.class_ in (("BTrees.Length", "Length"), ("BTrees", "Length"))
-    return record.state if known and type(record.state) is int else None
-
-
 def is_mapping(class_: Value) -> bool:
     """Tell whether a class is a PersistentMapping, under any name it ever had; a subclass is not seen."""
     return isinstance(class_, Global) and class_.name in _MAPPINGS and class_.module.split(".")[0] in _PACKAGES

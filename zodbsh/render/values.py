@@ -56,21 +56,6 @@ def ref_text(ref: Ref, class_of: ClassOf | None = None) -> str:
     return f"<{' '.join(words)}>"
 
 
-def type_text(value: Value) -> str:
-    """Return the name of a value's class: what ``type(value)`` would say when loaded."""
-    if isinstance(value, Ref):
-        return class_text(value.class_)
-    if isinstance(value, Instance):
-        return class_text(value.class_) if isinstance(value.class_, Global) else "object"
-    if isinstance(value, Global):
-        return "class"
-    if isinstance(value, Dict):
-        return value.class_.dotted if value.class_ is not None else "dict"
-    if isinstance(value, Set):
-        return "frozenset" if value.frozen else "set"
-    return "None" if value is None else type(value).__name__
-
-
 class _Call(NamedTuple):
     """What an instance shows between its parentheses."""
 

@@ -29,14 +29,12 @@ class Budget:
 
     def __init__(self, left: int) -> None:
         self.left = left
-        self.spent = 0
 
     def take(self) -> None:
         """Count one load. Raises LimitReached when none is left."""
         if self.left <= 0:
             raise LimitReached
         self.left -= 1
-        self.spent += 1
 
 
 @contextmanager
