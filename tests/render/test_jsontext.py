@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zodbsh.render import jsontext
-from zodbsh.render.jsontext import ValueTooLarge, dumps, value_json, write_json, write_ndjson
+from zodbsh.render.jsontext import dumps, value_json, write_json, write_ndjson
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -67,14 +66,29 @@ def test_a_shared_value_is_written_at_each_place():
     assert json.loads(dumps(value_json([shared, shared]))) == [[1], [1]]
 
 
-def test_a_value_that_unfolds_without_end_is_refused(monkeypatch):
-    """Two references to a list of two references to a list ... ends in an error, not in memory."""
-    monkeypatch.setattr(jsontext, "MAX_NODES", 10_000)
-    value: list = [1]
+def test_a_value_that_unfolds_without_end_is_left_out():
+    """Lists that hold the one before ten times: the document ends, is JSON, and says how large they would be."""
+    bomb: list = [1]
     for _ in range(60):
-        value = [value, value]
-    with pytest.raises(ValueTooLarge, match="10,000 parts"):
-        dumps(value_json(value))
+        bomb = [bomb] * 10
+    text = "x" * 1_000_000
+    data = {"a": value_json(bomb), "b": value_json([1, 2]), "c": value_json([text] * 1_000)}
+    found = json.loads(dumps(data))
+    assert found["b"] == [1, 2]
+    assert found["a"]["@large"] > 10**60
+    assert found["c"]["@large"] > 10**7
+
+
+def test_a_document_repeats_no_more_than_a_value_may():
+    """Many values that are each just small enough are not, together."""
+    shared = [[0] * 1_000] * 500
+    found = json.loads(dumps([value_json(shared) for _ in range(10)]))
+    assert [isinstance(value, list) for value in found] == [True] * 2 + [False] * 8
+
+
+def test_a_large_value_that_shares_nothing_is_written():
+    """However many parts it has."""
+    assert len(json.loads(dumps(value_json([[number] for number in range(300_000)])))) == 300_000
 
 
 def test_a_float_that_is_no_number_is_still_json():

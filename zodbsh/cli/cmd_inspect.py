@@ -55,6 +55,8 @@ def command(
     """
     if target is None and (raw or disassemble or depth > 1):
         raise UsageError("--raw, --disassemble and --depth are about one object", hint="Name a TARGET.")
+    if raw and output.format != "table":
+        raise UsageError("--raw writes the record's bytes as they are", hint="Leave out --format.")
     with reading.snapshot(database) as snapshot:
         if target is None:
             from zodbsh.ops.overview import overview

@@ -118,3 +118,49 @@ def deeper_than(value: Value, limit: int) -> bool:
         if len(ways) > limit:
             return True
     return False
+
+
+def unfolded(value: Value) -> tuple[int, int]:
+    """Return how many parts a value has with shared ones counted at each place, and how many it really holds.
+
+    A container and a scalar are one part each, long text one more for each 64
+    characters. A container within itself counts once.
+    """
+    sizes: dict[int, int] = {}
+    texts: set[int] = set()
+    held = 1
+    passing = {id(value)}
+    ways: list[tuple[Value, Iterator[Value]]] = [(value, iter(children(value)))]
+    sums = [1 + _long(value)]
+    while ways:
+        found, inner = ways[-1]
+        for child in inner:
+            key = id(child)
+            if not is_container(child):
+                more = _long(child)
+                held += 1
+                if more and key not in texts:
+                    texts.add(key)
+                    held += more
+                sums[-1] += 1 + more
+            elif (size := sizes.get(key)) is not None:
+                sums[-1] += size
+            elif key in passing:
+                sums[-1] += 1
+            else:
+                held += 1
+                passing.add(key)
+                ways.append((child, iter(children(child))))
+                sums.append(1)
+                break
+        else:
+            ways.pop()
+            total = sizes[id(found)] = sums.pop()
+            passing.discard(id(found))
+            if sums:
+                sums[-1] += total
+    return total, held
+
+
+def _long(value: Value) -> int:
+    return len(value) // 64 if isinstance(value, (str, bytes)) else 0

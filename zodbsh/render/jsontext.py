@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.render.gate import UNSAFE
 
 if TYPE_CHECKING:
@@ -21,16 +20,9 @@ if TYPE_CHECKING:
     from zodbsh.record.values import Value
 
 # Shared values are written out at each place; a few hundred bytes can ask for more than the world holds.
-MAX_NODES = 20_000_000
+# A document may repeat so many parts beyond four times what its values hold.
+_REPEATED = 1_000_000
 _BLOCK = 1 << 16
-
-
-class ValueTooLarge(ZodbshError):
-    """A record's shared values would be written out beyond any use."""
-
-    code = "value-too-large"
-    exit_code = ExitCode.UNSUPPORTED
-    hint = "Look at the record's structure with `zodbsh inspect DATABASE OID --disassemble`."
 
 
 class Marked(NamedTuple):
@@ -65,7 +57,8 @@ def encode(data: object, *, indent: int | None = None) -> Iterator[str]:
     """Yield a document's JSON in pieces.
 
     ``data`` is made of None, bool, int, float, str, mappings with str keys,
-    iterables, and ``value_json`` marks. Raises ValueTooLarge.
+    iterables, and ``value_json`` marks. A value that shared parts blow up beyond
+    use is ``{"@large": N}``, N being the parts it would be written as.
     """
     return _Encoder(indent).pieces(data)
 
@@ -99,7 +92,7 @@ class _Level:
 class _Encoder:
     def __init__(self, indent: int | None) -> None:
         self._indent = indent
-        self._nodes = 0
+        self._repeated = 0
         self._open: dict[int, int] = {}
 
     def pieces(self, data: object) -> Iterator[str]:
@@ -128,10 +121,10 @@ class _Encoder:
         identity = 0
         if isinstance(data, Marked):
             value = data.value
-            self._nodes += 1
-            if self._nodes > MAX_NODES:
-                raise ValueTooLarge(f"the value has more than {MAX_NODES:,} parts when written out")
             identity = id(value)
+            # The parts of a value are measured with it.
+            if not self._open and (parts := self._too_large(value)):
+                return f'{{"@large": {parts}}}'
             if identity in self._open:
                 return f'{{"@cycle": {len(levels) - self._open[identity]}}}'
             from zodbsh.render.markers import expand
@@ -150,6 +143,17 @@ class _Encoder:
             levels.append(_Level((("", value) for value in data), "]", identity))
             return "["
         raise TypeError(f"no JSON for {type(data).__name__}")
+
+    def _too_large(self, value: Value) -> int:
+        """Return the number of parts of a value that must not be written out, 0 for any other."""
+        from zodbsh.record.walk import unfolded
+
+        parts, held = unfolded(value)
+        repeated = max(0, parts - 4 * held)
+        if self._repeated + repeated > _REPEATED:
+            return parts
+        self._repeated += repeated
+        return 0
 
 
 def _scalar(data: object) -> str | None:

@@ -10,6 +10,7 @@ from zodbsh.render.diff import DiffView
 from zodbsh.render.output import Rows
 from zodbsh.render.sizes import count_text
 from zodbsh.render.status import counts_text, dirty_json, warning_lines
+from zodbsh.times import iso_text
 
 if TYPE_CHECKING:
     from zodbsh.render.output import Output
@@ -30,7 +31,8 @@ class RunView(NamedTuple):
         data: dict[str, object] = {
             "exit_code": result.exit_code,
             "staged": None if kept is None or not kept.stage else {"changed": kept.changed, "new": kept.new},
-            "committed": committed and {"tid": tid_text(committed.tid), "objects": committed.objects},
+            "committed": committed
+            and {"tid": tid_text(committed.tid), "time": iso_text(committed.tid), "objects": committed.objects},
             "diff": None if result.diff is None else DiffView(result.diff).json(),
             "missing_classes": [found.dotted for found in result.missing],
         }
