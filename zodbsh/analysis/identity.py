@@ -15,6 +15,8 @@ from zodbsh.record.walk import children, is_container
 
 _PLAIN = (bool, int, str, bytes, Global)
 _OPEN = -1
+# From here on, to compare a text again costs more than to remember it.
+_LONG_TEXT = 1_000
 
 
 class Identities:
@@ -53,7 +55,7 @@ class Identities:
     def _enter(self, value: Value, stack: list[tuple[Value, Iterator[Value], list[int]]]) -> int | None:
         """Return the number of a scalar or of what is known; put anything else on the stack and return None."""
         if not is_container(value) or (isinstance(value, Ref) and not isinstance(value.class_, Ref)):
-            return self._intern(_scalar(value))
+            return self._text(value) if isinstance(value, (str, bytes)) else self._intern(_scalar(value))
         known = self._known.get(id(value))
         if known == _OPEN:
             # It holds itself: how far up it stands is what tells one such loop from another.
@@ -65,6 +67,16 @@ class Identities:
         self._kept.append(value)
         stack.append((value, iter(children(value)), []))
         return None
+
+    def _text(self, value: str | bytes) -> int:
+        """Number a text; a long one, which a record may hold at a million places, is looked at once."""
+        if len(value) < _LONG_TEXT:
+            return self._intern(_scalar(value))
+        known = self._known.get(id(value))
+        if known is None:
+            known = self._known[id(value)] = self._intern(_scalar(value))
+            self._kept.append(value)
+        return known
 
     def _intern(self, shape: Hashable) -> int:
         return self._numbers.setdefault(shape, len(self._numbers))

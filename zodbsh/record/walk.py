@@ -128,7 +128,7 @@ def unfolded(value: Value) -> tuple[int, int]:
     """
     sizes: dict[int, int] = {}
     texts: set[int] = set()
-    held = 1
+    held = 1 + _long(value)
     passing = {id(value)}
     ways: list[tuple[Value, Iterator[Value]]] = [(value, iter(children(value)))]
     sums = [1 + _long(value)]
