@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,10 @@ import transaction
 import ZODB
 import ZODB.FileStorage
 from ZODB import ConflictResolution
+
+# Whoever starts the tests in the background has them ignore Ctrl-C or the hang-up, and the programs they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 BANK = '''
 from persistent import Persistent
