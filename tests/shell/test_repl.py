@@ -30,7 +30,7 @@ def typed(said):
             def send():
                 for key in keys:
                     if key is PAUSE:
-                        time.sleep(0.2)
+                        time.sleep(1.5)
                     else:
                         pipe.send_text(key)
                 # A shell that asks more than the test answers meets the end of its input.
