@@ -86,7 +86,13 @@ def test_escapes_of_a_string_are_undone(raw):
 
 @pytest.mark.parametrize(
     ("raw", "expected"),
-    [(rb"\0\18\777", b"\x00\x018\xff"), (rb"\q\z", rb"\q\z"), (b"a\\\nb", b"ab"), (rb"\a\b\f\v\"\'", b"\a\b\f\v\"'")],
+    [
+        (rb"\0\18\777", b"\x00\x018\xff"),
+        (rb"\q\z", rb"\q\z"),
+        (b"a\\\nb", b"ab"),
+        (rb"\a\b\f\v\"\'", b"\a\b\f\v\"'"),
+        (rb"\8\9", rb"\8\9"),
+    ],
 )
 def test_rare_escapes_of_a_string_are_those_of_python(raw, expected):
     """Octal digits, unknown letters, a continued line."""

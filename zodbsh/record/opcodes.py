@@ -109,10 +109,10 @@ def unescape(raw: bytes, position: int) -> bytes:
             if len(escape) != 3:
                 raise RecordError(position, "a string with a broken escape")
             return bytes((int(escape[1:], 16),))
-        if escape.isdigit():
-            return bytes((int(escape, 8) & 0xFF,))
         if not escape:
             raise RecordError(position, "a string that ends inside an escape")
+        if escape[:1] in b"01234567":
+            return bytes((int(escape, 8) & 0xFF,))
         # An escape that Python does not know keeps its backslash.
         return _ESCAPES.get(escape, match[0])
 
