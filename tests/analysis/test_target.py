@@ -310,3 +310,10 @@ def test_a_slash_path_finds_keys_that_hold_slashes(store):
     assert caught.value.path == "root.files"
     with pytest.raises(TargetNotFound):
         resolve(snapshot, "/files" + "/a" * 4_000)
+
+
+def test_a_name_may_hold_what_continues_an_identifier(store):
+    """Python takes the middle dot of Catalan as a part of a name; so does a path."""
+    snapshot = store({"col·lecció": 1})
+    assert resolve(snapshot, "root['col·lecció']").path == "root.col·lecció"
+    assert resolve(snapshot, "root.col·lecció").value == 1

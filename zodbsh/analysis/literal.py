@@ -85,7 +85,11 @@ def read_name(text: str, position: int) -> tuple[str, int]:
             f"no attribute name at character {position + 1} of the target: {_near(text, position)}",
             hint="Write root.name, or root['any key'].",
         )
-    return match[0], match.end()
+    end = match.end()
+    # A few characters continue an identifier though they are no letters: the middle dot of Catalan.
+    while end < len(text) and text[position : end + 1].isidentifier():
+        end += 1
+    return text[position:end], end
 
 
 def skip_space(text: str, position: int) -> int:

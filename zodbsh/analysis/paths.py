@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from zodbsh.analysis.literal import MAX_TARGET
 from zodbsh.analysis.target import resolve
 from zodbsh.errors import ZodbshError
 from zodbsh.ids import ROOT_OID, oid_text
@@ -18,6 +19,9 @@ from zodbsh.source.snapshot import Snapshot
 
 DEFAULT_BUDGET = 20_000
 """How many objects a walk looks at by default; two or three seconds' worth."""
+
+MAX_WAY = 200
+"""Through how many objects a path leads at most; beyond, it starts at an oid."""
 
 _KEPT_STEPS = 64
 
@@ -47,22 +51,94 @@ def places_of(snapshot: Snapshot, oids: Iterable[int], *, budget: int = DEFAULT_
     return PathFinder(snapshot, budget).places(oids)
 
 
-class PathFinder:
+class Places:
+    """Where objects are, given for each the object before it on its way from the root."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._places: dict[int, Spot | None] = {ROOT_OID: Spot(Place("root"), ROOT_OID)}
+        self._steps: dict[int, dict[int, str]] = {}
+
+    def parent_of(self, oid: int) -> int | None:
+        """Return the object before ``oid`` on a way from the root, None where there is no way."""
+        raise NotImplementedError
+
+    def place(self, oid: int) -> Place | None:
+        """Return where an object is; None where no path leads there."""
+        way = [oid]
+        while way[-1] not in self._places and len(way) <= MAX_WAY:
+            parent = self.parent_of(way[-1])
+            if parent is None:
+                return None
+            way.append(parent)
+        # Nobody reads a longer path: it starts at an oid.
+        spot = self._places.get(way[-1])
+        for parent, child in zip(reversed(way), way[-2::-1], strict=False):
+            before = spot or Spot(Place(oid_text(parent)), parent)
+            step = self._steps_of(parent).get(child)
+            spot = None if step is None else extend(self._snapshot, before, child, step)
+            if len(way) <= MAX_WAY:
+                self._places[child] = spot
+        return None if spot is None else spot.place
+
+    def _steps_of(self, parent: int) -> dict[int, str]:
+        """Return the shortest step to each object that a record refers to."""
+        if parent not in self._steps:
+            if len(self._steps) >= _KEPT_STEPS:
+                self._steps.clear()
+            steps: dict[int, str] = {}
+            for step, ref in edges(self._snapshot.record(parent)):
+                if ref.database is None and not ref.weak and len(step) < len(steps.get(ref.oid, step + "_")):
+                    steps[ref.oid] = step
+            self._steps[parent] = steps
+        return self._steps[parent]
+
+
+class Spot(NamedTuple):
+    """A place and the object that its path leads to: the object itself, or the tree that it is part of."""
+
+    place: Place
+    holder: int
+
+
+def extend(snapshot: Snapshot, before: Spot, child: int, step: str) -> Spot | None:
+    """Return where ``child`` is, to which ``step`` leads from the object at ``before``; None where no path says so.
+
+    The step has been taken, from the object that the path before it leads to.
+    """
+    path = before.place.path
+    if step == INTERNAL:
+        return Spot(Place(path, internal=True), before.holder)
+    if len(path) + len(step) > MAX_TARGET:
+        return None
+    try:
+        found = resolve(snapshot, ("root" if path == "root" else oid_text(before.holder)) + step)
+    except ZodbshError:
+        return None
+    if found.oid != child or found.embedded:
+        return None
+    # What the root holds is written as an attribute where it can be.
+    return Spot(Place(found.path if path == "root" else path + step), child)
+
+
+class PathFinder(Places):
     """A walk that can go on: what one question has walked is not walked again for the next."""
 
     def __init__(self, snapshot: Snapshot, budget: int = DEFAULT_BUDGET) -> None:
-        self._snapshot = snapshot
+        super().__init__(snapshot)
         self._left = budget
         self._parents: dict[int, int] = {ROOT_OID: ROOT_OID}
         self._waiting: deque[int] = deque((ROOT_OID,))
-        self._places: dict[int, Place | None] = {ROOT_OID: Place("root")}
-        self._steps: dict[int, dict[int, str]] = {}
+
+    def parent_of(self, oid: int) -> int | None:
+        """Return the object from which the walk first met this one."""
+        return self._parents.get(oid)
 
     def places(self, oids: Iterable[int]) -> dict[int, Place]:
         """Return where each of the objects is; what is not found is left out."""
         oids = list(oids)
         self._walk(set(oids))
-        found = ((oid, self._place(oid)) for oid in oids if oid in self._parents)
+        found = ((oid, self.place(oid)) for oid in oids if oid in self._parents)
         return {oid: place for oid, place in found if place is not None}
 
     def _walk(self, wanted: set[int]) -> None:
@@ -80,50 +156,3 @@ class PathFinder:
                     self._parents[ref.oid] = parent
                     self._waiting.append(ref.oid)
                     missing.discard(ref.oid)
-
-    def _place(self, oid: int) -> Place | None:
-        """Return where an object that the walk has met is; None where no path leads there."""
-        way = [oid]
-        while way[-1] not in self._places:
-            way.append(self._parents[way[-1]])
-        for parent, child in zip(reversed(way), way[-2::-1], strict=False):
-            self._places[child] = self._extend(parent, child)
-        return self._places[oid]
-
-    def _extend(self, parent: int, child: int) -> Place | None:
-        before = self._places[parent] or Place(oid_text(parent))
-        step = self._steps_of(parent).get(child)
-        if step is None:
-            return None
-        if step == INTERNAL:
-            return Place(before.path, internal=True)
-        path = before.path + step
-        if parent == ROOT_OID:
-            path = self._root_path(path)
-        return Place(path) if self._leads_to(path, child) else None
-
-    def _steps_of(self, parent: int) -> dict[int, str]:
-        """Return the shortest step to each object that a record refers to."""
-        if parent not in self._steps:
-            if len(self._steps) >= _KEPT_STEPS:
-                self._steps.clear()
-            steps: dict[int, str] = {}
-            for step, ref in edges(self._snapshot.record(parent)):
-                if ref.database is None and not ref.weak and len(step) < len(steps.get(ref.oid, step + "_")):
-                    steps[ref.oid] = step
-            self._steps[parent] = steps
-        return self._steps[parent]
-
-    def _root_path(self, path: str) -> str:
-        """Return a path whose first step is a key of the root object as it is shown: an attribute where it can be."""
-        try:
-            return resolve(self._snapshot, path).path
-        except ZodbshError:
-            return path
-
-    def _leads_to(self, path: str, oid: int) -> bool:
-        try:
-            found = resolve(self._snapshot, path)
-        except ZodbshError:
-            return False
-        return found.oid == oid and not found.embedded

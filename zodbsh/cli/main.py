@@ -64,7 +64,9 @@ def _complete() -> NoReturn:
 
 
 def _write_version() -> int:
-    sys.stdout.write(f"zodbsh {__version__}\n")
+    from zodbsh.engine import engine_name
+
+    sys.stdout.write(f"zodbsh {__version__} ({engine_name()} engine)\n")
     return 0
 
 

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 
 
 def open_source(
-    spec: Spec | str, *, blob_dir: str | None = None, ignore_damage: bool = False, storage: Any = None
+    spec: Spec | str,
+    *,
+    blob_dir: str | None = None,
+    ignore_damage: bool = False,
+    unchecked: bool = False,
+    storage: Any = None,
 ) -> Source:
     """Open a source: a file is read by us, without ZODB; any other storage through ZODB, read-only where it can be.
 
-    ``storage`` is the storage where it is open already (it stays the caller's
-    to close). Raises DatabaseNotFound, DamagedDatabase, MissingPackage,
+    ``ignore_damage`` and ``unchecked`` are those of `FileSource`. ``storage`` is the storage where it is open already
+    (it stays the caller's to close). Raises DatabaseNotFound, DamagedDatabase, MissingPackage,
     Unsupported, StorageIOError.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
@@ -26,7 +31,7 @@ def open_source(
     if spec.kind == "file":
         from zodbsh.source.file import FileSource
 
-        return FileSource(spec.path, blob_dir=spec.blob_dir, ignore_damage=ignore_damage)
+        return FileSource(spec.path, blob_dir=spec.blob_dir, ignore_damage=ignore_damage, unchecked=unchecked)
     from zodbsh.source.storage import StorageSource
 
     if storage is not None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-# An object's state in one number: its class's number above so many bits of data length.
-LENGTH_BITS = 44
-DELETED = -1
+from zodbsh.engine.chosen import sums
+from zodbsh.engine.columns import Columns
 
 
 class ClassCensus(NamedTuple):
@@ -40,27 +35,17 @@ class Census(NamedTuple):
     classes: tuple[ClassCensus, ...]
 
 
-class Totals(NamedTuple):
-    """What a pass counts on its way: ``data_bytes`` are those of every record that has data of its own."""
-
-    transactions: int = 0
-    records: int = 0
-    data_bytes: int = 0
-    first_tid: int | None = None
-    last_tid: int | None = None
-
-
-def summarize(totals: Totals, states: Iterable[int], classes: Sequence[str]) -> Census:
-    """Return the census of objects with these states (`LENGTH_BITS`, `DELETED`); ``classes`` names class numbers."""
-    rows: dict[str, list[int]] = {}
-    for state, count in Counter(states).items():
-        if state != DELETED:
-            row = rows.setdefault(classes[state >> LENGTH_BITS], [0, 0])
-            row[0] += count
-            row[1] += count * (state & ((1 << LENGTH_BITS) - 1))
-    by_class = [ClassCensus(name, objects, size) for name, (objects, size) in rows.items()]
+def take_census(columns: Columns) -> Census:
+    """Return the census of a whole database's columns."""
+    counted = sums(columns.classes, columns.sizes, None, len(columns.class_names))
+    by_class = [
+        ClassCensus(name, counted.objects[number], counted.bytes[number])
+        for number, name in enumerate(columns.class_names)
+        if counted.objects[number]
+    ]
     by_class.sort(key=lambda row: (-row.bytes, row.class_))
     current = sum(row.bytes for row in by_class)
+    totals = columns.totals
     return Census(
         transactions=totals.transactions,
         records=totals.records,

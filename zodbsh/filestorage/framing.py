@@ -163,7 +163,7 @@ def walk(
             return
         if step.header and step.next:
             last_tid = max(last_tid, step.header.tid)
-        position = step.next or _resume(file, position)
+        position = step.next or resume(file, position)
 
 
 def examine(
@@ -378,18 +378,24 @@ class _Examination:
         self._damages.append(Damage(self._position + offset, field, reason, oid, self._header.tid))
 
 
+def leads_to_record(file: DataFile, oid: int, position: int) -> bool:
+    """Tell whether a record of ``oid`` is at ``position``, as far as its header tells."""
+    raw = file.read(position, _RECORD)
+    if len(raw) < _RECORD:
+        return False
+    other, _, _, transaction, version, _ = DATA_HEADER.unpack(raw)
+    return bool(other == oid and not version and transaction < position)
+
+
 def _check_previous(file: DataFile, record: RecordPlace, header: TransactionHeader | None) -> list[Damage]:
-    raw = file.read(record.previous, _RECORD)
-    if len(raw) == _RECORD:
-        oid, _, _, transaction, version, _ = DATA_HEADER.unpack(raw)
-        if oid == record.oid and not version and transaction < record.previous:
-            return []
+    if leads_to_record(file, record.oid, record.previous):
+        return []
     reason = f"points to {record.previous}, where there is no record of this object"
     tid = header.tid if header else None
     return [Damage(record.position + PREVIOUS_OFFSET, "previous record", reason, record.oid, tid)]
 
 
-def _resume(file: DataFile, damaged: int) -> int | None:
+def resume(file: DataFile, damaged: int) -> int | None:
     """Return where the sound transactions at the file's end begin, None where there are none after ``damaged``."""
     found: int | None = None
     position = file.limit

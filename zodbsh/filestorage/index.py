@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
-from itertools import pairwise
+from operator import lt
 from struct import Struct
 from struct import error as struct_error
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,6 +74,12 @@ class Index(NamedTuple):
                 start = _SUFFIX * count + _PREFIX * place
                 low = int.from_bytes(bucket[_SUFFIX * place : _SUFFIX * place + _SUFFIX], "big")
                 yield high | low, int.from_bytes(bucket[start : start + _PREFIX], "big")
+
+    def parts(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Yield each bucket: the first 6 bytes of its oids, the last 2 of each, 6 bytes of each one's position."""
+        for prefix, bucket in self.buckets.items():
+            border = _SUFFIX * (len(bucket) // _ENTRY)
+            yield prefix, bucket[:border], bucket[border:]
 
     def __len__(self) -> int:
         return sum(map(len, self.buckets.values())) // _ENTRY
@@ -203,7 +209,7 @@ def _increasing(bucket: bytes) -> bool:
     if count > 1 << 16:
         return False
     suffixes = Struct(f">{count}H").unpack_from(bucket)
-    return all(low < high for low, high in pairwise(suffixes))
+    return all(map(lt, suffixes, suffixes[1:]))
 
 
 class _Unreadable(Exception):

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from zodbsh.engine.chosen import Pass
+from zodbsh.engine.columns import Columns, Newest, Options, Reached
+from zodbsh.errors import DamagedDatabase
 from zodbsh.filestorage.damage import Damage, FramingDamage
-from zodbsh.filestorage.framing import FramingScan, Verdict, examine, scan_file, walk
+from zodbsh.filestorage.datafile import read_error
+from zodbsh.filestorage.framing import Verdict, examine, scan_file
 from zodbsh.filestorage.index import Index, IndexDoubt, check_index, read_index
 from zodbsh.filestorage.structs import (
     DATA_HEADER,
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
 # A file up to this size is scanned in a moment, so its saved index is never even opened.
 SCANNED_SIZE = 32 << 20
+# A writer may finish a transaction just between seeing it in flight and looking closely.
+_PASSES = 20
 
 
 class Bounds(NamedTuple):
@@ -60,10 +66,10 @@ class Lookup:
         self._size = file.limit
         self._ignore_damage = ignore_damage
         self._bounds: Bounds | None = None
-        # Newest positions; where there is an index, only of what follows its end.
-        self._positions: dict[int, int] | None = None
-        self._pointers: set[int] = set()
+        # All newest positions; or an index, and those of what follows its end.
+        self._newest: Newest | None = None
         self._index: Index | None = None
+        self._recent: dict[int, int] = {}
         self._index_tried = False
 
     @property
@@ -83,30 +89,34 @@ class Lookup:
             self._load()
         return self._settled()
 
-    def settle(self, end: int, last_tid: int, positions: dict[int, int], pointers: set[int]) -> bool:
-        """Take over what a bulk pass found up to ``end``: newest positions, and oids whose newest record points back.
+    def scan(self, progress: Progress = SILENT) -> Columns:
+        """Walk the whole file once: where it ends, classes, sizes and newest records of all objects.
 
-        Returns False where the pass stopped before a transaction with which
-        nothing is wrong.
+        The columns hold no references, and are given as they are without being kept.
         """
-        step = examine(self._file, end, last_tid)
-        if step.verdict is Verdict.SOUND:
-            return False
-        if self._bounds is None or step.damages:
-            tail = self._size - end if step.verdict is Verdict.TAIL else 0
-            self._fix(Bounds(end, last_tid, tail, step.damages[0] if step.damages else None))
-        self._positions, self._pointers, self._index = positions, pointers, None
-        self._settled()
-        return True
+        progress.start("reading", self._file.limit, "bytes")
+        for _ in range(_PASSES):
+            reached, columns = self._pass(MAX_ID, progress)
+            if self._settle_pass(reached, columns):
+                progress.finish()
+                return columns
+        # Each time a writer would have had to finish, in the same instant, what the pass saw in flight.
+        raise DamagedDatabase(f"{self._file.path} changes in ways a database does not", hint="Try again.")
+
+    def adopt(self, columns: Columns) -> None:
+        """Take over the newest positions of a pass over the whole snapshot."""
+        self._newest, self._index = Newest(columns), None
 
     def position_of(self, oid: int) -> int | None:
         """Return the position of the object's newest record, None for an unknown oid."""
         end = self.bounds.end
-        if self._positions is None:
+        if self._newest is None and self._index is None:
             self._load()
-        assert self._positions is not None
-        position = self._positions.get(oid)
-        if position is not None or self._index is None:
+        if self._newest is not None:
+            return self._newest.get(oid)
+        assert self._index is not None
+        position = self._recent.get(oid)
+        if position is not None:
             return position
         position = self._index.get(oid)
         if position is not None and self._is_record_of(oid, position, min(end, self._index.end)):
@@ -117,21 +127,16 @@ class Lookup:
     def positions(self, at: int = MAX_ID, progress: Progress = SILENT) -> Mapping[int, int]:
         """Return the position of each object's newest record at tid ``at``, deletions included."""
         if at >= self.bounds.last_tid:
-            if self._positions is None or self._index is not None:
-                self._scan(progress)
-            assert self._positions is not None
-            return self._positions
-        positions: dict[int, int] = {}
-        for step in walk(self._file, self._raise):
-            if step.header and step.header.tid > at:
-                break
-            positions.update((record.oid, record.position) for record in step.records)
-        return positions
+            if self._newest is None:
+                self.scan(progress)
+            assert self._newest is not None
+            return self._newest
+        return Newest(self._pass(at, progress)[1])
 
     def holds_data(self, oid: int, position: int) -> bool:
         """Tell whether the record at ``position`` is known to be the object's newest, with data of its own."""
-        known = self._positions is not None and self._index is None and self._positions.get(oid) == position
-        return known and oid not in self._pointers
+        newest = self._newest
+        return newest is not None and newest.get(oid) == position and newest.holds_data(oid)
 
     def _load(self) -> None:
         if not self.wants_scan and not self._index_tried:
@@ -140,27 +145,37 @@ class Lookup:
             if isinstance(index, Index) and not isinstance(check_index(self._file, index), IndexDoubt):
                 self._use_index(index)
                 return
-        self._scan(SILENT)
+        self.scan()
 
     def _use_index(self, index: Index) -> None:
         """Take the index for what it covers, and scan what follows its end."""
         border = self._border(index.end)
         found = scan_file(self._file, start=index.end, last_tid=border.tid if border else 0)
-        self._settle_scan(found)
-        self._positions, self._index = found.positions, index
-
-    def _scan(self, progress: Progress) -> None:
-        found = scan_file(self._file, progress)
-        self._settle_scan(found)
-        if found.damages:
-            # The snapshot ends before the damage, so nothing stored after it counts.
-            found = scan_file(self._file, progress)
-        self._positions, self._pointers, self._index = found.positions, found.pointers, None
-
-    def _settle_scan(self, found: FramingScan) -> None:
         if self._bounds is None or found.damages:
             self._fix(Bounds(found.end, found.last_tid, found.tail, found.damages[0] if found.damages else None))
         self._settled()
+        self._recent, self._index = found.positions, index
+
+    def _pass(self, until: int, progress: Progress) -> tuple[Reached, Columns]:
+        taking = Pass(Options(references=False))
+        try:
+            reached = taking.read(self._file.fd, MAGIC_SIZE, self._file.limit, until=until, progress=progress)
+        except OSError as exc:
+            raise read_error(self._file.path, exc) from exc
+        return reached, taking.finish()
+
+    def _settle_pass(self, reached: Reached, columns: Columns) -> bool:
+        """Fix the bounds where the pass stopped; False where it stopped before a transaction that is sound by now."""
+        end, last_tid = reached.end, reached.last_tid
+        step = examine(self._file, end, last_tid)
+        if step.verdict is Verdict.SOUND:
+            return False
+        if self._bounds is None or step.damages:
+            tail = self._size - end if step.verdict is Verdict.TAIL else 0
+            self._fix(Bounds(end, last_tid, tail, step.damages[0] if step.damages else None))
+        self.adopt(columns)
+        self._settled()
+        return True
 
     def _fix(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -216,6 +231,3 @@ class Lookup:
         header = TransactionHeader._make(TRANSACTION_HEADER.unpack(raw))
         within = record.transaction + header.length
         return header.tid == record.tid and position + record.record_length <= within <= end - NUMBER.size
-
-    def _raise(self, damage: Damage) -> None:
-        raise FramingDamage(self._file.path, damage)

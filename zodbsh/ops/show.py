@@ -9,8 +9,8 @@ from zodbsh.analysis.paths import DEFAULT_BUDGET, Place, places_of
 from zodbsh.errors import ExitCode, ZodbshError
 from zodbsh.ids import is_tid, oid_text, tid_text
 from zodbsh.ops.log import change_of
+from zodbsh.record.classpart import UNDECODABLE
 from zodbsh.record.decode import RecordError, class_text, decode_pickle, record_class
-from zodbsh.source.classes import UNDECODABLE
 from zodbsh.source.snapshot import Snapshot
 from zodbsh.times import parse_time, time_text
 

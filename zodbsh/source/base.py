@@ -7,10 +7,11 @@ one).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from zodbsh.engine.census import Census
+from zodbsh.engine.columns import Columns, Options, TransactionRow
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
 
@@ -97,6 +98,20 @@ class Source(Protocol):
 
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count everything once: the overview's figures."""
+
+    def columns(
+        self,
+        at: int = MAX_ID,
+        *,
+        options: Options = Options(),  # noqa: B008 - immutable
+        progress: Progress = SILENT,
+        on_transactions: Callable[[list[TransactionRow]], None] | None = None,
+    ) -> Columns:
+        """Return every object as of tid ``at`` in the engine's columns, by one pass over all transactions.
+
+        ``on_transactions`` receives what the pass goes through, in order.
+        Raises FramingDamage, Unsupported where the storage lists no transactions.
+        """
 
     def oids(self, at: int = MAX_ID) -> Iterator[int]:
         """Yield the oid of each object that exists at tid ``at``."""

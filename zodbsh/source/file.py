@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from zodbsh.engine.bulk import BulkPass, bulk_pass
-from zodbsh.errors import DamagedDatabase, ObjectNotFound
-from zodbsh.filestorage.datafile import read_error
+from zodbsh.engine.census import take_census
+from zodbsh.engine.columns import Columns, Options, TransactionRow
+from zodbsh.errors import ObjectNotFound
+from zodbsh.filestorage.damage import Damage, FramingDamage
+from zodbsh.filestorage.datafile import DataFile
+from zodbsh.filestorage.lookup import Bounds
 from zodbsh.filestorage.reader import FileStorageReader, StoredRecord, StoredTransaction
 from zodbsh.ids import MAX_ID, oid_text, tid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.source.base import Revision, SourceInfo, Transaction
-from zodbsh.source.classes import class_part
+from zodbsh.source.columns import FileColumns, file_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from zodbsh.engine.census import Census
 
-# A writer may finish a transaction just between seeing it in flight and looking closely.
-_PASSES = 20
 _LAYOUT_MARKER = ".layout"
 _MARKER_SIZE = 64
 
@@ -32,20 +33,26 @@ class FileSource:
     there is one. Raises DatabaseNotFound, EmptyFile, NotFileStorage,
     AccessDenied, StorageIOError, and FramingDamage where the file is damaged;
     with ``ignore_damage`` the source ends at the last sound transaction before
-    the damage instead. In a large file damage may show only when it is met.
+    the damage instead. In a large file damage may show only when it is met. With
+    ``unchecked`` the file is only opened: `survey` must be the first call.
     """
 
-    def __init__(self, path: str, *, blob_dir: str | None = None, ignore_damage: bool = False) -> None:
+    def __init__(
+        self, path: str, *, blob_dir: str | None = None, ignore_damage: bool = False, unchecked: bool = False
+    ) -> None:
         self.path = path
+        self._unchecked = unchecked
         self._reader = FileStorageReader(path, ignore_damage=ignore_damage)
         self._lookup = self._reader.lookup
-        self._bulk: BulkPass | None = None
         self._census: Census | None = None
         self._blob_dir = blob_dir
         self._layout: str | None = None
         try:
+            if unchecked:
+                self._bounds = Bounds(self._reader.size, MAX_ID)
+                return
             if self._lookup.wants_scan:
-                self._take_bulk(SILENT)
+                self._census = take_census(self._lookup.scan())
             self._bounds = self._lookup.bounds
         except BaseException:
             self.close()
@@ -99,29 +106,74 @@ class FileSource:
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count everything once. Raises FramingDamage."""
         if at < self.last_tid:
-            return self._pass(self._bounds.end, at, progress).census()
+            return take_census(self.columns(at, options=Options(references=False), progress=progress))
         if self._census is None:
-            if self._bulk is None:
-                self._take_bulk(progress)
-            assert self._bulk is not None
-            self._census = self._bulk.census()
-            # The positions live on in the lookup; the rest has served.
-            self._bulk = None
+            self._census = take_census(self._lookup.scan(progress))
         return self._census
+
+    def columns(
+        self,
+        at: int = MAX_ID,
+        *,
+        options: Options = Options(),  # noqa: B008 - immutable
+        progress: Progress = SILENT,
+        on_transactions: Callable[[list[TransactionRow]], None] | None = None,
+    ) -> Columns:
+        """Return every object as of ``at`` in the engine's columns. Raises FramingDamage."""
+        found = file_columns(
+            self._reader.file, self._damaged,
+            options=options, until=at, progress=progress, on_transactions=on_transactions,
+        )  # fmt: skip
+        if at >= self.last_tid and not options.since:
+            # Whoever asks about objects next finds them without the saved index.
+            self._lookup.adopt(found.columns)
+        return found.columns
+
+    @property
+    def file(self) -> DataFile:
+        """The file that is read."""
+        return self._reader.file
+
+    def survey(
+        self, *, options: Options, on_damage: Callable[[Damage], None], at: int = MAX_ID, progress: Progress = SILENT
+    ) -> FileColumns:
+        """Read the whole file up to tid ``at``, past all damage, which is told to ``on_damage``.
+
+        From then on this source reads what lies behind the damage, too, as far as it is sound.
+        """
+        file = self._reader.file
+        file.limit = self._reader.size
+        found = file_columns(file, on_damage, options=options, until=at, progress=progress)
+        if self._unchecked:
+            last_tid = found.last_tid
+            self._bounds = Bounds(file.limit - found.tail, last_tid, found.tail)
+            self._unchecked = False
+        file.limit = self._bounds.end
+        if at >= self.last_tid:
+            self._lookup.adopt(found.columns)
+        return found
 
     def oids(self, at: int = MAX_ID) -> Iterator[int]:
         """Yield the oid of each object that exists at ``at``, in order. Raises FramingDamage."""
         positions = self._lookup.positions(at)
         return (oid for oid in sorted(positions) if self._reader.exists(oid, positions[oid]))
 
-    def blob_path(self, oid: int, tid: int) -> str | None:
-        """Return the path of the blob file of this revision, None where there is none."""
+    def blob_folder(self) -> tuple[str, str] | None:
+        """Return the folder of blob files and its layout (``bushy``, ``lawn``), None where there is none."""
         folder = self._blob_dir or f"{self.path}.blobs"
         if self._layout is None:
             self._layout = _blob_layout(folder)
-        if self._layout == "bushy":
+        return (folder, self._layout) if self._layout else None
+
+    def blob_path(self, oid: int, tid: int) -> str | None:
+        """Return the path of the blob file of this revision, None where there is none."""
+        found = self.blob_folder()
+        if found is None:
+            return None
+        folder, layout = found
+        if layout == "bushy":
             parts = [f"0x{byte:02x}" for byte in oid.to_bytes(8, "big")]
-        elif self._layout == "lawn":
+        elif layout == "lawn":
             parts = [oid_text(oid)]
         else:
             return None
@@ -132,20 +184,8 @@ class FileSource:
         """Release the descriptor; may be called twice."""
         self._reader.close()
 
-    def _take_bulk(self, progress: Progress) -> None:
-        """Walk the whole file once, for the overview and the newest positions together."""
-        for _ in range(_PASSES):
-            self._bulk = found = self._pass(self._reader.file.limit, MAX_ID, progress)
-            if self._lookup.settle(found.end, found.totals.last_tid or 0, found.positions, found.pointers):
-                return
-        # Each time a writer would have had to finish, in the same instant, what the pass saw in flight.
-        raise DamagedDatabase(f"{self.path} changes in ways a database does not", hint="Try again.")
-
-    def _pass(self, limit: int, until: int, progress: Progress) -> BulkPass:
-        try:
-            return bulk_pass(self._reader.file.fd, limit, class_part, until=until, progress=progress)
-        except OSError as exc:
-            raise read_error(self.path, exc) from exc
+    def _damaged(self, damage: Damage) -> None:
+        raise FramingDamage(self.path, damage)
 
     def _revision(self, record: StoredRecord) -> Revision:
         data, data_tid = record.data, None

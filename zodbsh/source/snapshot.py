@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import MAX_ID
+from zodbsh.record.classpart import class_part
 from zodbsh.record.decode import class_text, decode_record
-from zodbsh.source.classes import class_part
 
 if TYPE_CHECKING:
     from zodbsh.record.values import Record

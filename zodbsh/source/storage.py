@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from zodbsh.engine.census import DELETED, LENGTH_BITS, Totals, summarize
-from zodbsh.engine.classes import ClassTable
+from zodbsh.engine.census import take_census
+from zodbsh.engine.columns import Columns, Options, TransactionRow
 from zodbsh.errors import DamagedDatabase, ObjectNotFound, StorageIOError, Unsupported, ZodbshError
 from zodbsh.ids import MAX_ID, from_bytes, oid_text, tid_text, to_bytes
 from zodbsh.progress import SILENT, Progress
 from zodbsh.source.base import Revision, SourceInfo, Transaction
-from zodbsh.source.classes import class_part
+from zodbsh.source.columns import source_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from zodbsh.engine.census import Census
 
@@ -113,28 +113,18 @@ class StorageSource:
 
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count everything once, by walking every transaction."""
-        table = ClassTable(class_part)
-        states: dict[int, int] = {}
-        totals = Totals()
-        progress.start("reading", None, "transactions")
-        for found in self._iterate(0, at):
-            records = data_bytes = 0
-            for revision in self._records(found):
-                records += 1
-                if revision.data is None:
-                    states[revision.oid] = DELETED
-                    continue
-                states[revision.oid] = table.number(revision.data)[0] << LENGTH_BITS | len(revision.data)
-                if revision.data_tid is None:
-                    data_bytes += len(revision.data)
-            tid = from_bytes(found.tid)
-            totals = Totals(
-                totals.transactions + 1, totals.records + records, totals.data_bytes + data_bytes,
-                tid if totals.first_tid is None else totals.first_tid, tid,
-            )  # fmt: skip
-            progress.advance(totals.transactions)
-        progress.finish()
-        return summarize(totals, states.values(), table.names)
+        return take_census(self.columns(at, options=Options(references=False), progress=progress))
+
+    def columns(
+        self,
+        at: int = MAX_ID,
+        *,
+        options: Options = Options(),  # noqa: B008 - immutable
+        progress: Progress = SILENT,
+        on_transactions: Callable[[list[TransactionRow]], None] | None = None,
+    ) -> Columns:
+        """Return every object as of ``at`` in the engine's columns, by walking every transaction."""
+        return source_columns(self, options=options, until=at, progress=progress, on_transactions=on_transactions)
 
     def oids(self, at: int = MAX_ID) -> Iterator[int]:
         """Yield the oid of each object that exists at ``at``, in order."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from zodbsh.db.changes import Changes
 from zodbsh.engine.census import Census
+from zodbsh.engine.columns import Columns, Options, TransactionRow
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
 from zodbsh.source.base import Revision, Source, SourceInfo, Transaction
@@ -61,6 +62,17 @@ class OverlaySource:
     def census(self, at: int = MAX_ID, progress: Progress = SILENT) -> Census:
         """Count what is stored."""
         return self._source.census(at, progress)
+
+    def columns(
+        self,
+        at: int = MAX_ID,
+        *,
+        options: Options = Options(),  # noqa: B008 - immutable
+        progress: Progress = SILENT,
+        on_transactions: Callable[[list[TransactionRow]], None] | None = None,
+    ) -> Columns:
+        """Return the columns of what is stored."""
+        return self._source.columns(at, options=options, progress=progress, on_transactions=on_transactions)
 
     def oids(self, at: int = MAX_ID) -> Iterator[int]:
         """Yield the stored objects, then the new ones."""
