@@ -29,6 +29,8 @@ READING = {
     "inspect root": ["inspect", "{}", "root"],
     "log": ["log", "{}"],
     "log root": ["log", "{}", "root"],
+    "refs": ["refs", "{}", "root"],
+    "why": ["why", "{}", "root"],
     "status": ["status", "{}"],
     "diff": ["diff", "{}"],
     "pack --dry-run": ["pack", "{}", "--dry-run"],

@@ -43,7 +43,15 @@ def test_version_imports_no_library() -> None:
     """``--version`` is answered before click is imported."""
     modules = imported("--version")
     assert not modules & (HEAVY | {"click"})
-    assert {name for name in modules if name.startswith("zodbsh")} == {"zodbsh", "zodbsh.cli", "zodbsh.cli.main"}
+    own = {"zodbsh", "zodbsh.cli", "zodbsh.cli.main", "zodbsh.engine"}
+    assert {name for name in modules if name.startswith("zodbsh")} == own
+
+
+def test_version_names_the_engine_that_runs() -> None:
+    """What is said without loading the engine is what is loaded."""
+    from zodbsh.engine import chosen, engine_name
+
+    assert engine_name() == chosen.ENGINE
 
 
 def test_help_imports_no_command() -> None:
@@ -63,6 +71,11 @@ def test_help_imports_no_command() -> None:
         ("status", "{}"),
         ("diff", "{}"),
         ("pack", "{}", "--dry-run"),
+        ("usage", "{}"),
+        ("verify", "{}"),
+        ("refs", "{}", "root"),
+        ("why", "{}", "root"),
+        ("find", "{}"),
     ],
     ids=" ".join,
 )

@@ -86,6 +86,23 @@ def test_a_tree_that_comes_back_to_itself_is_damage(fake):
     assert caught.value.exit_code == ExitCode.DAMAGED
 
 
+def test_a_chain_of_buckets_that_comes_back_is_damage(fake):
+    """A bucket whose next one lies before it ends with an error; what comes first is read, and a key is still found."""
+    snapshot = fake({0: node(1, "m", 2, first=1), 1: bucket(("a", 1), after=2), 2: bucket(("m", 2), after=1)})
+    entries = tree_of(snapshot).entries()
+    assert [next(entries).key, next(entries).key] == ["a", "m"]
+    with pytest.raises(TreeDamaged, match="the tree 0x00 comes back to its node 0x01: it is next to 0x02"):
+        next(entries)
+    assert tree_of(snapshot).find("m").value == 2
+
+
+def test_a_child_that_comes_twice_is_damage(fake):
+    """A node that hangs in two places of a tree is read once, and named."""
+    snapshot = fake({0: node(1, "m", 1, first=1), 1: bucket(("a", 1))})
+    with pytest.raises(TreeDamaged, match="the tree 0x00 comes back to its node 0x01"):
+        list(tree_of(snapshot).entries())
+
+
 def test_a_tree_deeper_than_any_is_damage(fake):
     """A chain of nodes without end is not followed for ever."""
     snapshot = fake({oid: node(oid + 1, first=1) for oid in range(10_000)})

@@ -82,6 +82,13 @@ def outputs(tmp_path_factory):
     found["log"] = zodbsh("log", "a.fs")
     found["log DATABASE TARGET"] = zodbsh("log", "a.fs", target)
     found["show"] = zodbsh("show", "a.fs", found["commit"]["tid"])
+    found["usage"] = zodbsh("usage", "a.fs")
+    for by in ("path", "transaction", "month", "user"):
+        found[f"usage --by {by}"] = zodbsh("usage", "a.fs", "--by", by)
+    found["refs"] = zodbsh("refs", "a.fs", target)
+    found["why"] = zodbsh("why", "a.fs", target)
+    found["find"] = zodbsh("find", "a.fs", "--class", "Account", "--show", "balance")
+    found["verify"] = zodbsh("verify", "a.fs", "--write-manifest", "a.manifest")
     found["pack"] = zodbsh("pack", "a.fs", "-y")
     found["Errors"] = zodbsh("inspect", "no.fs", status=3)
     return found

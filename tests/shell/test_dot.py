@@ -40,6 +40,21 @@ def test_reading_commands_see_what_is_committed(shell, said):
     assert tid in said(shell)[0]
 
 
+def test_usage_is_about_the_session_s_view(shell, said):
+    """.usage counts what is committed, by every question it knows; DATABASE is left out."""
+    assert shell.execute(".usage --format json") == 0
+    assert '"class": "bank.Account"' in said(shell)[0]
+    for by in ("path", "transaction", "month", "user"):
+        assert shell.execute(f".usage --by {by} --top 3") == 0
+    out, err = said(shell)
+    assert "root.accounts" in out
+    assert err == ""
+    shell.execute(".log --format json")
+    tid = said(shell)[0].split('"tid": "')[1][:16]
+    assert shell.execute(f".usage {tid}..{tid} --by user --format json") == 0
+    assert '"transactions": 1' in said(shell)[0]
+
+
 def test_status_and_diff_show_the_session(shell, said):
     """What is uncommitted is what .status and .diff tell."""
     shell.execute("root.account.deposit(5)")

@@ -77,13 +77,21 @@ class Tree:
                 yield oid, state
 
     def nodes(self, start: Key = _FIRST) -> Iterator[tuple[int, TreeState | BucketState]]:
-        """Yield every node, the top first, and every bucket in order; ``start`` as in ``entries``."""
+        """Yield every node, the top first, and every bucket in order; ``start`` as in ``entries``.
+
+        A bucket whose next one was met before is the last that is yielded: BTrees would go round for ever there.
+        """
         seen = {self._oid}
         # Of each node on the way down: its oid, and what is left of its children.
         way: list[tuple[int, Iterator[Ref]]] = []
         state, oid = self._top, self._oid
         while True:
             yield oid, state
+            if isinstance(state, BucketState) and way and state.next is not None and state.next.oid in seen:
+                after = oid_text(state.next.oid)
+                raise TreeDamaged(
+                    f"the tree {oid_text(self._oid)} comes back to its node {after}: it is next to {oid_text(oid)}"
+                )
             if isinstance(state, TreeState) and state.children:
                 first = 0 if start is _FIRST else _bisect(state.keys, start)
                 way.append((oid, iter(state.children[first:])))

@@ -31,9 +31,14 @@ COMMANDS: dict[str, Entry] = {
     "commit": Entry("transaction", "Apply what is staged, as one transaction."),
     "abort": Entry("transaction", "Drop what is staged."),
     "inspect": Entry("look", "Show what a database is, or what an object is."),
+    "find": Entry("look", "Find objects by class, size, reference or the values they hold."),
     "log": Entry("look", "List the transactions, or the revisions of an object, newest first."),
     "show": Entry("look", "Show one transaction and every object in it."),
+    "usage": Entry("space", "Show what takes the space."),
     "pack": Entry("space", "Remove old revisions and unreachable objects."),
+    "refs": Entry("references", "Show what an object refers to, and what refers to it."),
+    "why": Entry("references", "Show the path from the root by which an object lives."),
+    "verify": Entry("health", "Check whether a database is sound."),
 }
 
 GROUPS = ("work", "transaction", "look", "space", "references", "health", "safety copies", "move", "pictures")
@@ -79,7 +84,9 @@ class LazyGroup(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"zodbsh {__version__}")
+        from zodbsh.engine import engine_name
+
+        click.echo(f"zodbsh {__version__} ({engine_name()} engine)")
         ctx.exit()
 
 
@@ -91,7 +98,12 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: Any) -
     epilog="`zodbsh COMMAND --help` shows a command's options and examples.",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version, and which engine runs.",
 )
 def group() -> None:
     """A shell, a staging area and a health tool for ZODB databases.

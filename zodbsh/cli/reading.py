@@ -74,6 +74,7 @@ class Bound(NamedTuple):
     asked: int | None
     everything: bool
     people: int
+    programs: int | None = _FOR_PROGRAMS
 
     def limit(self, output: Output) -> int | None:
         """Return the number for an output, None for all."""
@@ -81,20 +82,21 @@ class Bound(NamedTuple):
             return None
         if self.asked is not None:
             return self.asked
-        return self.people if output.format == "table" else _FOR_PROGRAMS
+        return self.people if output.format == "table" else self.programs
 
 
-def limit_option(people: int, noun: str) -> Callable[[_F], _F]:
-    """Pass ``bound: Bound``; ``people`` is how many a table shows unless asked otherwise."""
+def limit_option(people: int, noun: str, *, programs: int | None = _FOR_PROGRAMS) -> Callable[[_F], _F]:
+    """Pass ``bound: Bound``; ``people`` is how many a table shows unless asked otherwise, ``programs`` JSON or CSV."""
 
     def decorate(function: _F) -> _F:
         @functools.wraps(function)
         def wrapper(*args: Any, limit: int | None, everything: bool, **kwargs: Any) -> Any:
-            return function(*args, bound=Bound(limit, everything, people), **kwargs)
+            return function(*args, bound=Bound(limit, everything, people, programs), **kwargs)
 
         decorated = click.option("--all", "everything", is_flag=True, help=f"All {noun}.")(wrapper)
         number = click.IntRange(min=0)
-        text = f"At most so many {noun} [default: {people}; {_FOR_PROGRAMS:,} as JSON or CSV]."
+        others = "all" if programs is None else f"{programs:,}"
+        text = f"At most so many {noun} [default: {people}; {others} as JSON or CSV]."
         return click.option("-n", "--limit", type=number, metavar="N", help=text)(decorated)  # type: ignore[return-value]
 
     return decorate

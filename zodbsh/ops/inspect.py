@@ -13,13 +13,11 @@ from zodbsh.analysis.target import locate, parse_target, resolve
 from zodbsh.errors import ZodbshError
 from zodbsh.ids import oid_text
 from zodbsh.record.decode import class_text
-from zodbsh.record.shape import INTERNAL, edges
-from zodbsh.record.values import Global, Record, Ref, Value
+from zodbsh.record.shape import INTERNAL, edges, edges_within
+from zodbsh.record.values import Record, Ref, Value
 from zodbsh.record.walk import is_container
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from zodbsh.analysis.lookup import Subject
     from zodbsh.source.base import Revision
     from zodbsh.source.snapshot import Snapshot
@@ -143,7 +141,7 @@ def inspect(snapshot: Snapshot, target: str, *, limit: int | None = None, depth:
             path = place.path + path.removeprefix(owner_path)
             owner_path = place.path
     class_ = kind_text(subject)
-    all_edges = list(_edges_of(found.value) if found.embedded else edges(record))
+    all_edges = list(edges_within(found.value) if found.embedded else edges(record))
     outside = [(step, ref) for step, ref in all_edges if step != INTERNAL]
     links = tuple(_link(snapshot, step, ref) for step, ref in outside[:limit])
     return ObjectView(
@@ -159,12 +157,6 @@ def raw_record(snapshot: Snapshot, target: str) -> RawRecord:
     """Return the record that a target is or lies in, which need not be decodable. Raises what ``locate`` raises."""
     oid, path = locate(snapshot, parse_target(target))
     return RawRecord(oid, path, snapshot.load(oid))
-
-
-def _edges_of(value: Value) -> Iterator[tuple[str, Ref]]:
-    """Yield the references within an embedded value, with the way from it."""
-    alone = Record(Global("", ""), (), [value], ())
-    return ((step.removeprefix(".__state__[0]"), ref) for step, ref in edges(alone))
 
 
 def _link(snapshot: Snapshot, step: str, ref: Ref) -> Link:

@@ -92,7 +92,31 @@ def edges(record: Record) -> Iterator[tuple[str, Ref]]:
     it. Ways longer than 4,000 characters are cut, with ``...`` at the cut.
     """
     seen: set[int] = set()
-    stack: list[tuple[str, Steps]] = [("", _record_steps(record, seen))]
+    yield from _walk(_record_steps(record, seen), seen)
+
+
+def edges_within(value: Value) -> Iterator[tuple[str, Ref]]:
+    """Yield each reference within a value that a record embeds, with its step from the value; as ``edges`` does."""
+    seen = {id(value)}
+    if isinstance(value, Ref):
+        yield INTERNAL, value
+    yield from _walk(_value_steps(value, seen), seen)
+
+
+def tree_children(record: Record) -> frozenset[int] | None:
+    """Return the oids of a BTree's own children (without its first bucket); of a bucket none; None for no tree."""
+    kind = record_tree(record)
+    if kind is None:
+        return None
+    try:
+        tree = read_tree_state(kind, record.state)
+    except TreeStateError:
+        return None
+    return frozenset() if isinstance(tree, BucketState) else frozenset(child.oid for child in tree.children)
+
+
+def _walk(begin: Steps, seen: set[int]) -> Iterator[tuple[str, Ref]]:
+    stack = [("", begin)]
     while stack:
         way, steps = stack[-1]
         for step, value in steps:
