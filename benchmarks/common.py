@@ -56,3 +56,31 @@ def show(title: str, medians: Mapping[str, float], *, at_most: float | None = No
             met = met and ratio <= at_most
         print(f"  {peer:32} {theirs * 1000:10.1f} ms   ratio {ratio:.2f}{verdict}")
     return met
+
+
+def faster(title: str, medians: Mapping[str, float], *, at_least: float) -> bool:
+    """Print how many times as fast the first one is as each other one; tell whether all are ``at_least``."""
+    (ours, own), *peers = medians.items()
+    print(title)
+    print(f"  {ours:40} {own:8.2f} s")
+    met = True
+    for peer, theirs in peers:
+        times = theirs / own
+        met = met and times >= at_least
+        verdict = "met" if times >= at_least else "NOT MET"
+        print(f"  {peer:40} {theirs:8.2f} s   {times:.1f} times as fast (at least {at_least:g} claimed: {verdict})")
+    return met
+
+
+def peak_memory(arguments: list[str]) -> int:
+    """Return the most memory that this Python took with ``arguments``, in bytes; its output is dropped."""
+    code = (
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+        "_, status, usage = os.wait4(child.pid, 0)\n"
+        "print(usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024))\n"
+        "sys.exit(os.waitstatus_to_exitcode(status))\n"
+    )
+    command = [sys.executable, "-c", code, sys.executable, *arguments]
+    done = subprocess.run(command, check=True, env=environment(), capture_output=True, text=True)
+    return int(done.stdout)
