@@ -45,12 +45,13 @@ def extensions() -> list[Extension]:
             [str(folder / f"{name}.pyx")],
             extra_compile_args=ASAN if asan else FAST,
             extra_link_args=["-fsanitize=address"] if asan else [],
-            # A compiler that is missing or fails is a warning.
-            optional=True,
         )
         for name in MODULES
     ]
     made: list[Extension] = cythonize(found, build_dir="build/cython")
+    for extension in made:
+        # An editable install must not look for what was not built. cythonize drops a mark that is set before it.
+        extension.optional = True
     return made
 
 

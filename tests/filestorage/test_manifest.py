@@ -138,6 +138,15 @@ def test_any_other_file_is_no_manifest(tmp_path_factory, raw):
         compare(folder / "my.fs")
 
 
+def test_the_manifest_of_another_database_is_refused(database, tmp_path):
+    """Nothing of it is in this file, so nothing of it has changed."""
+    write(database)
+    other = tmp_path / "other.fs"
+    ZODB.DB(ZODB.FileStorage.FileStorage(str(other))).close()
+    with pytest.raises(ManifestDamaged, match="another database"):
+        compare(other)
+
+
 def test_a_manifest_never_replaces_a_file(database):
     """An older manifest is worth keeping; and a missing one is told."""
     write(database)

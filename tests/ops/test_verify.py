@@ -97,7 +97,7 @@ def test_a_dangling_reference_names_its_referrer_by_path(database):
     result = look(database)
     assert kinds(result) == ["dangling"]
     (found,) = result.findings
-    assert found.message == f"root.tree refers to 0x{missing:02x}, which does not exist"
+    assert found.message == f"root.tree['key 042'] refers to 0x{missing:02x}, which does not exist"
     # What refers is the bucket.
     done = subprocess.run([sys.executable, "-m", "ZODB.scripts.fsrefs", database], capture_output=True, text=True)
     assert re.search(rf"oid 0x{found.oid:x} (?s:.*)oid 0x{missing:x} ", done.stdout), done.stdout

@@ -31,9 +31,7 @@ def check_blobs(graph: ObjectGraph, *, progress: Progress = SILENT) -> Iterator[
     wanted = bytes(name == BLOB_CLASS for name in columns.class_names)
     blobs = [columns.oids[number] for number in chosen.of_classes(columns.classes, wanted)]
     folder = source.blob_folder() if isinstance(source, FileSource) else None
-    if blobs and isinstance(source, FileSource) and folder is None:
-        message = f"{len(blobs):,} blobs, but no folder of blob files is known (--blobs DIR)"
-        yield Finding("blob-missing", None, None, None, message)
+    if isinstance(source, FileSource) and folder is None:
         return
     progress.start("checking blobs", len(blobs), "blobs")
     for done, oid in enumerate(blobs):
@@ -47,6 +45,15 @@ def check_blobs(graph: ObjectGraph, *, progress: Progress = SILENT) -> Iterator[
     progress.finish()
     if folder is not None:
         yield from _orphans(graph, *folder)
+
+
+def unlocated_blobs(graph: ObjectGraph) -> int:
+    """Return how many blobs there are whose folder is not known; 0 where it is."""
+    source, columns = graph.snapshot.source, graph.columns
+    if not isinstance(source, FileSource) or source.blob_folder() is not None:
+        return 0
+    wanted = bytes(name == BLOB_CLASS for name in columns.class_names)
+    return len(chosen.of_classes(columns.classes, wanted))
 
 
 def _unreadable(path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -58,7 +59,11 @@ def command(
 
     with database.source(blob_dir=blob_dir, unchecked=True) as source:
         result = verify(source, at=at, level=level, manifest=manifest, write=write, progress=output.progress())
-        emit(VerifyView(result, everything), output)
+        if write is not None and result.manifest is None:
+            output.warn(f"no manifest was written to {write}: the file is damaged")
+        # A reader that has seen enough does not change what was found.
+        with suppress(BrokenPipeError):
+            emit(VerifyView(result, everything), output)
     if result.damaged:
         return ExitCode.DAMAGED
     return ExitCode.OK if result.ok else ExitCode.FINDINGS

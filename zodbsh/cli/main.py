@@ -72,6 +72,7 @@ def _write_version() -> int:
 
 def _end(run: Callable[[], int]) -> NoReturn:
     """Exit with what ``run`` returns; a signal or a closed pipe outside any command is no traceback either."""
+    status = 0
     try:
         status = int(run())
         sys.stdout.flush()
@@ -80,7 +81,8 @@ def _end(run: Callable[[], int]) -> NoReturn:
     except Stopped as stop:
         status = stop.exit_code
     except BrokenPipeError:
-        status = 0
+        # Who closed the pipe has seen enough; what was found is found all the same.
+        pass
     except OSError as error:
         sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
         status = 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -94,7 +95,7 @@ def limit_option(people: int, noun: str, *, programs: int | None = _FOR_PROGRAMS
             return function(*args, bound=Bound(limit, everything, people, programs), **kwargs)
 
         decorated = click.option("--all", "everything", is_flag=True, help=f"All {noun}.")(wrapper)
-        number = click.IntRange(min=0)
+        number = click.IntRange(0, sys.maxsize)
         others = "all" if programs is None else f"{programs:,}"
         text = f"At most so many {noun} [default: {people}; {others} as JSON or CSV]."
         return click.option("-n", "--limit", type=number, metavar="N", help=text)(decorated)  # type: ignore[return-value]

@@ -103,6 +103,10 @@ class Lookup:
         # Each time a writer would have had to finish, in the same instant, what the pass saw in flight.
         raise DamagedDatabase(f"{self._file.path} changes in ways a database does not", hint="Try again.")
 
+    def fix(self, end: int, last_tid: int, tail: int) -> None:
+        """Take over the bounds of a snapshot that was read past all damage."""
+        self._bounds = Bounds(end, last_tid, tail)
+
     def adopt(self, columns: Columns) -> None:
         """Take over the newest positions of a pass over the whole snapshot."""
         self._newest, self._index = Newest(columns), None

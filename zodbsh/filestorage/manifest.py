@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
-from zodbsh.errors import DamagedDatabase, DatabaseNotFound, StorageIOError
+from zodbsh.errors import DatabaseNotFound, StorageIOError, UsageError
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.framing import Examined, Verdict, examine, walk
 from zodbsh.filestorage.structs import (
@@ -43,8 +44,8 @@ _LINE = re.compile(
 _END = re.compile(rb"sha256 ([0-9a-f]{64})\n")
 
 
-class ManifestDamaged(DamagedDatabase):
-    """A file that is no manifest, or not as it was written."""
+class ManifestDamaged(UsageError):
+    """A file that is no manifest, not as it was written, or that of another database."""
 
     code = "manifest-damaged"
     hint = "A manifest is written by `zodbsh verify --write-manifest FILE`."
@@ -159,20 +160,43 @@ class Comparison:
 
     def __iter__(self) -> Iterator[Finding]:
         try:
+            # Looking first keeps us from waiting for a FIFO's writer.
+            if not stat.S_ISREG(os.stat(self._path).st_mode):
+                raise ManifestDamaged(f"{self._path} is no manifest: it is no regular file")
             manifest = open(self._path, "rb")  # noqa: SIM115 - closed below; the errors of opening are other ones
         except FileNotFoundError as exc:
             raise ManifestNotFound(f"no such file: {self._path}") from exc
         except (OSError, ValueError) as exc:
             raise StorageIOError(f"cannot read {self._path}: {exc}") from exc
         with manifest:
-            odd = self._odd(manifest)
+            odd, met = self._odd(manifest)
             if odd:
+                if len(odd) == met:
+                    self._check_owner(manifest, odd)
                 yield from self._look_closely(manifest, odd)
 
-    def _odd(self, manifest: BinaryIO) -> list[int]:
-        """Return where the lines are whose transactions are not as they say; the whole manifest is checked first."""
-        for _ in self._lines(manifest):
-            pass
+    def _check_owner(self, manifest: BinaryIO, odd: list[int]) -> None:
+        """Raise ManifestDamaged where nothing of any transaction is in this file."""
+        tids = {step.header.tid for step in walk(self._file, lambda _: None) if step.header is not None}
+        for at in odd:
+            line = self._line_at(manifest, at)
+            if line.tid in tids or self._stands(line):
+                return
+        raise ManifestDamaged(f"{self._path} is the manifest of another database, or of what a pack has removed whole")
+
+    def _line_at(self, manifest: BinaryIO, at: int) -> _Line:
+        manifest.seek(at)
+        match = _LINE.fullmatch(manifest.readline(_LONGEST_LINE))
+        if match is None:
+            raise ManifestDamaged(f"{self._path} has changed meanwhile")
+        return _line(match, at)
+
+    def _odd(self, manifest: BinaryIO) -> tuple[list[int], int]:
+        """Return where the lines are whose transactions are not as they say, and how many lines there are.
+
+        The whole manifest is checked first.
+        """
+        met = sum(1 for _ in self._lines(manifest))
         odd = []
         self._progress.start("comparing", self._file.limit, "bytes")
         for line in self._lines(manifest):
@@ -182,7 +206,7 @@ class Comparison:
                 odd.append(line.at)
             self._progress.advance(line.position)
         self._progress.finish()
-        return odd
+        return odd, met
 
     def _lines(self, manifest: BinaryIO) -> Iterator[_Line]:
         """Yield every line. Raises ManifestDamaged for whatever is not as it was written."""
@@ -218,11 +242,7 @@ class Comparison:
                 now[step.header.tid] = step.position
                 packed = step.header.tid if step.header.status == PACKED else packed
         for at in odd:
-            manifest.seek(at)
-            match = _LINE.fullmatch(manifest.readline(_LONGEST_LINE))
-            if match is None:
-                raise ManifestDamaged(f"{self._path} has changed meanwhile")
-            line = _line(match, at)
+            line = self._line_at(manifest, at)
             position = now.get(line.tid)
             if position is not None and position != line.position:
                 self.packed += 1

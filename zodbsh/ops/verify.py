@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.analysis.blobcheck import check_blobs
+from zodbsh.analysis.blobcheck import check_blobs, unlocated_blobs
 from zodbsh.analysis.graph import ObjectGraph
 from zodbsh.analysis.treecheck import Tally, check_trees
 from zodbsh.engine import chosen
@@ -16,6 +16,7 @@ from zodbsh.filestorage.manifest import Comparison, ManifestSummary, write_manif
 from zodbsh.findings import Finding
 from zodbsh.ids import MAX_ID, ROOT_OID, oid_text
 from zodbsh.progress import SILENT, Progress
+from zodbsh.record.shape import edges
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
 
@@ -126,6 +127,8 @@ class _Check:
         self.end = 0
         # Transactions of the manifest that a pack has removed or rewritten since.
         self.packed = 0
+        # Blobs whose folder is not known.
+        self.unlocated = 0
         # Whether there is more than was looked at.
         self.later = False
         self.columns: Columns
@@ -155,6 +158,7 @@ class _Check:
         if self.level >= 3:
             self.findings += self._trees(graph)
             self.findings += self._blobs(graph)
+            self.unlocated = unlocated_blobs(graph)
 
     def checked(self) -> Checked:
         totals = self.columns.totals
@@ -220,7 +224,7 @@ def _dangling(graph: ObjectGraph, is_file: bool) -> Iterator[Finding]:
         if (oid, missing, where) in seen:
             continue
         seen.add((oid, missing, where))
-        message = f"{paths.of(oid)} refers to {oid_text(missing)}, which does not exist"
+        message = f"{paths.to(oid, missing)} refers to {oid_text(missing)}, which does not exist"
         yield Finding("dangling", oid, None if is_file else where, where if is_file else None, message)
     for oid, tid, where, missing in columns.dangled:
         if (oid, missing, where) in seen:
@@ -240,15 +244,17 @@ class _Paths:
         self._graph = graph
         self._left = _PATHS
 
-    def of(self, oid: int) -> str:
+    def to(self, oid: int, target: int) -> str:
+        """Return the place of a reference: the path of its holder, and the attribute or key."""
         self._left -= 1
         if self._left < 0:
             return oid_text(oid)
         try:
-            return self._graph.path(oid)
+            path, record = self._graph.path(oid), self._graph.snapshot.record(oid)
         except ZodbshError:
             # What is damaged on the way there is a finding of its own.
             return oid_text(oid)
+        return path + next((step for step, ref in edges(record) if ref.oid == target and not ref.weak), "")
 
 
 def _not_checked(check: _Check, *, compared: bool) -> Iterator[str]:
@@ -267,6 +273,8 @@ def _not_checked(check: _Check, *, compared: bool) -> Iterator[str]:
             yield f"the order of {check.tally.unordered_keys:,} keys of BTrees that only their classes can compare"
     if check.later or check.snapshot.tid < check.source.last_tid:
         yield "what was written after the time given by --at, and the saved index"
+    if check.unlocated:
+        yield f"the files of {check.unlocated:,} blobs: no folder of blob files is known (--blobs DIR)"
     if check.packed:
         yield f"{check.packed:,} transactions of the manifest, which a pack has removed or rewritten since, as a whole"
     if check.tail:

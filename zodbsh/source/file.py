@@ -146,7 +146,8 @@ class FileSource:
         found = file_columns(file, on_damage, options=options, until=at, progress=progress)
         if self._unchecked:
             last_tid = found.last_tid
-            self._bounds = Bounds(file.limit - found.tail, last_tid, found.tail)
+            self._lookup.fix(file.limit - found.tail, last_tid, found.tail)
+            self._bounds = self._lookup.bounds
             self._unchecked = False
         file.limit = self._bounds.end
         if at >= self.last_tid:
