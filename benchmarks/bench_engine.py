@@ -104,7 +104,9 @@ def main() -> int:
         }
         met.append(faster("does every reference lead somewhere", run(verify), at_least=20))
         trees = {"zodbsh verify": zodbsh("verify", path), "checkbtrees": script("checkbtrees", path)}
-        met.append(faster("are the BTrees sound, too", run(trees), at_least=40))
+        # checkbtrees takes minutes, and ever more of them for each object: one round is enough to see how far it is.
+        once = side_by_side(1, trees, warm_up=False)
+        met.append(faster("are the BTrees sound, too (one round)", once, at_least=40))
     return 0 if all(met) else 1
 
 

@@ -26,20 +26,23 @@ def program(arguments: list[str]) -> Callable[[], None]:
     return run
 
 
-def side_by_side(rounds: int, works: Mapping[str, Callable[[], float | None]]) -> dict[str, float]:
+def side_by_side(
+    rounds: int, works: Mapping[str, Callable[[], float | None]], *, warm_up: bool = True
+) -> dict[str, float]:
     """Return each work's median seconds over so many rounds, each round running every work once.
 
     Taking turns, all meet the same machine, whose pace changes from minute to
-    minute. One round before warms the caches and does not count. A work that
+    minute. One round before warms the caches and does not count; without
+    ``warm_up`` they are warm. A work that
     returns a number has measured itself.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + warm_up):
         for name, work in works.items():
             began = time.perf_counter()
             measured = work()
             seconds[name].append(time.perf_counter() - began if measured is None else measured)
-    return {name: median(values[1:]) for name, values in seconds.items()}
+    return {name: median(values[warm_up:]) for name, values in seconds.items()}
 
 
 def show(title: str, medians: Mapping[str, float], *, at_most: float | None = None) -> bool:

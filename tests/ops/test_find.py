@@ -107,3 +107,21 @@ def test_selecting_takes_what_exists_of_a_wanted_class_and_size():
     assert list(chosen.select(classes, sizes, b"\1\1", 0)) == [0, 1, 3]
     assert list(chosen.select(classes, sizes, b"\1\1", 20)) == [3]
     assert list(chosen.select(array("I"), array("Q"), b"", -1)) == []
+
+
+def test_the_keys_of_a_mapping_are_names(tmp_path, no_fsync):
+    """As attributes are, where the mapping has no attribute of that name; behind a reference, too."""
+    db = ZODB.DB(str(tmp_path / "names.fs"))
+    with db.transaction() as connection:
+        inner = PersistentMapping(balance=5)
+        connection.root()["outer"] = PersistentMapping(balance=20, inner=inner)
+    db.close()
+    source = FileSource(str(tmp_path / "names.fs"))
+    for where, wanted in (
+        ("balance > 10", ["root.outer"]),
+        ("inner.balance == 5", ["root.outer"]),
+        ("nothing > 1", []),
+    ):
+        found = find(Snapshot(source), Criteria(where=parse_expression(where)))
+        assert [hit.path for hit in found.hits] == wanted
+    source.close()

@@ -26,6 +26,7 @@ from zodbsh.analysis.keys import Attribute, Item, Key
 from zodbsh.analysis.lookup import ForeignReference, View, follow
 from zodbsh.analysis.records import DanglingReference
 from zodbsh.ids import oid_text
+from zodbsh.record.shape import is_mapping
 from zodbsh.record.values import Dict, Ref, Set, Value
 from zodbsh.times import tid_time
 
@@ -153,6 +154,9 @@ class Evaluation:
                 continue
             view = self._view(value, holder)  # type: ignore[arg-type]
             found = None if view is None else view.take(step)
+            if found is None and isinstance(step, Attribute) and view is not None and _is_mapping(view):
+                # A PersistentMapping's keys are what its attributes would be.
+                found = view.take(Item(step.name))
             value, holder = (MISSING, holder) if found is None else (found.value, found.holder)
         return value, holder
 
@@ -218,6 +222,10 @@ class Evaluation:
             return any(equal(key, wanted, self._budget) for key, _ in pairs or ())
         items = view.sequence()
         return None if items is None else any(equal(item, wanted, self._budget) for item in items)
+
+
+def _is_mapping(view: View) -> bool:
+    return view.record is not None and is_mapping(view.record.class_)
 
 
 def _is_key(key: tuple[Value, ...]) -> bool:
