@@ -165,6 +165,11 @@ def check_index(file: DataFile, index: Index) -> IndexDoubt | None:
     return None
 
 
+def ends_transaction(file: DataFile, position: int) -> bool:
+    """Tell whether a whole transaction seems to end at a position, or none is before it. Raises StorageIOError."""
+    return position == MAGIC_SIZE or _transaction_before(file, position) is not None
+
+
 def _transaction_before(file: DataFile, end: int) -> tuple[int, TransactionHeader] | None:
     """Return the position and header of the transaction that ends at ``end``, None where there is none."""
     raw = file.read(end - NUMBER.size, NUMBER.size) if end > MAGIC_SIZE + NUMBER.size else b""
