@@ -160,11 +160,14 @@ class FileSource:
         return (oid for oid in sorted(positions) if self._reader.exists(oid, positions[oid]))
 
     def blob_folder(self) -> tuple[str, str] | None:
-        """Return the folder of blob files and its layout (``bushy``, ``lawn``), None where there is none."""
+        """Return the folder of blob files and its layout, None where there is no such folder.
+
+        The layout is ``bushy`` or ``lawn``, something else where its marker says so, "" where that cannot be read.
+        """
         folder = self._blob_dir or f"{self.path}.blobs"
         if self._layout is None:
             self._layout = _blob_layout(folder)
-        return (folder, self._layout) if self._layout else None
+        return (folder, self._layout) if self._layout or os.path.lexists(folder) else None
 
     def blob_path(self, oid: int, tid: int) -> str | None:
         """Return the path of the blob file of this revision, None where there is none."""
