@@ -7,9 +7,11 @@ import pytest
 import transaction
 import ZODB
 import ZODB.FileStorage
+import ZODB.TimeStamp
 from hypothesis import given
 from hypothesis import strategies as st
 from persistent.mapping import PersistentMapping
+from ZODB.serialize import referencesf
 
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.manifest import Comparison, ManifestDamaged, ManifestNotFound, write_manifest
@@ -132,7 +134,7 @@ def test_a_manifest_that_was_cut_or_changed_is_refused(database):
 def test_any_other_file_is_no_manifest(tmp_path_factory, raw):
     """Whatever it holds: one clear error."""
     folder = tmp_path_factory.mktemp("any")
-    (folder / "manifest").write_bytes(b"zodbsh-manifest 1 FS30\n" + raw)
+    (folder / "manifest").write_bytes(b"zodbsh-manifest 1 FS30 0000000000000000\n" + raw)
     (folder / "my.fs").write_bytes(b"FS30")
     with pytest.raises(ManifestDamaged):
         compare(folder / "my.fs")
@@ -154,3 +156,44 @@ def test_a_manifest_never_replaces_a_file(database):
         write(database)
     with pytest.raises(ManifestNotFound):
         compare(database, "other")
+
+
+def test_whole_transactions_that_a_pack_took_are_no_change(tmp_path, no_fsync):
+    """Also the first one, which stays where it was with less in it, and the last before the time of the pack."""
+    path = tmp_path / "my.fs"
+    storage = ZODB.FileStorage.FileStorage(str(path))
+    db = ZODB.DB(storage)
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping()
+        connection.root()["b"] = PersistentMapping()
+    with db.transaction() as connection:
+        connection.root()["a"]["n"] = 1
+    with db.transaction() as connection:
+        connection.root()["a"]["n"] = 2
+    storage.pack(ZODB.TimeStamp.TimeStamp(storage.lastTransaction()).timeTime() - 1e-5, referencesf, gc=False)
+    db.close()
+    # Where packed transactions are compared again without another pack, nothing is forgiven.
+    write(path)
+    data = path.read_bytes()
+    assert data[20:21] == b"p"
+    path.write_bytes(data[:12] + bytes([data[12] ^ 1]) + data[13:])
+    assert compare(path)[0] != []
+    path.write_bytes(data)
+    db = ZODB.DB(ZODB.FileStorage.FileStorage(str(path)))
+    with db.transaction() as connection:
+        del connection.root()["b"]
+    write(path, "second")
+    db.pack()
+    db.close()
+    assert compare(path, "second")[0] == []
+
+
+def test_a_transaction_that_was_cut_off_is_one_finding(database):
+    """Its tid is told, not each of its records."""
+    write(database)
+    data = database.read_bytes()
+    *_, (tid, position, _, _) = places(data)
+    database.write_bytes(data[:position])
+    found, packed = compare(database)
+    assert [(finding.kind, finding.tid) for finding in found] == [("manifest-missing", tid)]
+    assert packed == 0

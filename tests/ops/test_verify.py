@@ -1,5 +1,6 @@
 """verify finds what is broken, names it, goes on, and leaves what is sound alone."""
 
+import importlib
 import re
 import struct
 import subprocess
@@ -14,8 +15,10 @@ from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from ZODB.utils import p64, u64
 
+from zodbsh.filestorage.manifest import ManifestDamaged
 from zodbsh.ids import MAX_ID
 from zodbsh.ops.verify import verify
+from zodbsh.publish import AlreadyExists
 from zodbsh.source.file import FileSource
 from zodbsh.source.storage import StorageSource
 
@@ -238,3 +241,74 @@ def test_a_broken_tree_is_found(database):
     Path(database).write_bytes(data)
     result = look(database)
     assert kinds(result) == ["tree-order"]
+
+
+def test_every_flip_is_a_report(database):
+    """Whatever byte is wrong: a result, never an error; and what lies behind the damage is still read."""
+    data = Path(database).read_bytes()
+    for place in range(4, len(data), 97):
+        wrong = bytearray(data)
+        wrong[place] ^= 4
+        Path(database).write_bytes(wrong)
+        result = look(database)
+        assert result.checked.transactions > 0
+    # A status that nobody knows costs one transaction's framing, not the paths of what is sound.
+    missing = lose_after_flip(database, data)
+    (found,) = (finding for finding in look(database).findings if finding.kind == "dangling")
+    assert found.message == f"root.tree['key 042'] refers to 0x{missing:02x}, which does not exist"
+    assert found.tid
+
+
+def lose_after_flip(path, data):
+    Path(path).write_bytes(data)
+    missing = lose(path, "key 042")
+    wrong = bytearray(Path(path).read_bytes())
+    wrong[4 + 16] = ord("?")
+    Path(path).write_bytes(wrong)
+    return missing
+
+
+@pytest.mark.parametrize("kind", ["MappingStorage", "DemoStorage"])
+def test_a_pack_of_another_storage_leaves_nothing_dangling(kind):
+    """Its pack takes old revisions without a trace: what exists now is not missed in the past."""
+    storage = getattr(importlib.import_module(f"ZODB.{kind}"), kind)()
+    db = ZODB.DB(storage)
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping(b=PersistentMapping())
+    with db.transaction() as connection:
+        connection.root()["a"]["b"]["n"] = 1
+    db.pack()
+    with db.transaction() as connection:
+        connection.root()["a"]["b"]["n"] = 2
+    assert verify(StorageSource(storage, "other", owned=False)).findings == ()
+    db.close()
+
+
+def test_an_index_of_what_was_written_since_is_no_finding(database):
+    """A writer may save it while the check runs; the snapshot ends before that."""
+    source = FileSource(database, unchecked=True)
+    db = ZODB.DB(ZODB.FileStorage.FileStorage(database))
+    with db.transaction() as connection:
+        connection.root()["more"] = 1
+    db.close()
+    assert verify(source).ok
+    source.close()
+
+
+def test_names_are_looked_at_before_the_database(database, tmp_path):
+    """A manifest that cannot be written or read is an error at once, not after hours."""
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(AlreadyExists):
+        look(database, write=str(tmp_path / "taken"))
+    with pytest.raises(ManifestDamaged):
+        look(database, manifest=str(tmp_path / "taken"))
+
+
+def test_damage_is_not_told_again_as_a_wrong_index(database):
+    """The index is right about a file that was damaged since."""
+    data = bytearray(Path(database).read_bytes())
+    data[4 + 16] = ord("?")
+    Path(database).write_bytes(data)
+    result = look(database, level="framing")
+    assert kinds(result) == ["framing"]
+    assert any("saved index" in sentence for sentence in result.not_checked)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from zodbsh.errors import DatabaseNotFound, StorageIOError, UsageError
+from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.framing import Examined, Verdict, examine, walk
 from zodbsh.filestorage.structs import (
@@ -105,7 +106,7 @@ def write_manifest(file: DataFile, end: int, path: str, *, progress: Progress = 
             whole.update(raw)
             out.write(raw)
 
-        put(f"{_FORMAT} {file.read(0, MAGIC_SIZE).decode('latin-1')}")
+        put(f"{_FORMAT} {file.read(0, MAGIC_SIZE).decode('latin-1')} {tid_text(_packed(file).last)}")
         position = MAGIC_SIZE
         while position < end:
             header = _header(file, position)
@@ -157,18 +158,27 @@ class Comparison:
     def __init__(self, file: DataFile, path: str, *, progress: Progress = SILENT) -> None:
         self._file, self._path, self._progress = file, path, progress
         self.packed = 0
+        self._packed_then = 0
 
-    def __iter__(self) -> Iterator[Finding]:
+    def check_manifest(self) -> None:
+        """Look at the manifest alone. Raises ManifestNotFound, ManifestDamaged and StorageIOError."""
+        with self._open() as manifest:
+            for _ in self._lines(manifest):
+                pass
+
+    def _open(self) -> BinaryIO:
         try:
             # Looking first keeps us from waiting for a FIFO's writer.
             if not stat.S_ISREG(os.stat(self._path).st_mode):
                 raise ManifestDamaged(f"{self._path} is no manifest: it is no regular file")
-            manifest = open(self._path, "rb")  # noqa: SIM115 - closed below; the errors of opening are other ones
+            return open(self._path, "rb")
         except FileNotFoundError as exc:
             raise ManifestNotFound(f"no such file: {self._path}") from exc
         except (OSError, ValueError) as exc:
             raise StorageIOError(f"cannot read {self._path}: {exc}") from exc
-        with manifest:
+
+    def __iter__(self) -> Iterator[Finding]:
+        with self._open() as manifest:
             odd, met = self._odd(manifest)
             if odd:
                 if len(odd) == met:
@@ -213,8 +223,10 @@ class Comparison:
         manifest.seek(0)
         whole = hashlib.sha256()
         first = manifest.readline(64)
-        if not re.fullmatch(rb"%s FS(?:21|30)\n" % _FORMAT.encode(), first):
+        begins = re.fullmatch(rb"%s FS(?:21|30) ([0-9a-f]{16})\n" % _FORMAT.encode(), first)
+        if begins is None:
             raise ManifestDamaged(f"{self._path} is no manifest")
+        self._packed_then = int(begins[1], 16)
         whole.update(first)
         number, at, last_tid = 1, len(first), 0
         while raw := manifest.readline(_LONGEST_LINE):
@@ -234,36 +246,46 @@ class Comparison:
             raise ManifestDamaged(f"{self._path} is damaged in line {number}: it is not what was written")
 
     def _look_closely(self, manifest: BinaryIO, odd: list[int]) -> Iterator[Finding]:
-        # Where transactions are now, and up to which one the file was packed.
-        now: dict[int, int] = {}
-        packed = 0
-        for step in walk(self._file, lambda _: None):
+        # Where transactions are now, and up to which one the file was packed since.
+        now: dict[int, tuple[int, int]] = {}
+        damages: list[Damage] = []
+        for step in walk(self._file, damages.append):
             if step.header is not None and step.verdict is not Verdict.TAIL:
-                now[step.header.tid] = step.position
-                packed = step.header.tid if step.header.status == PACKED else packed
+                now[step.header.tid] = step.position, step.header.length + NUMBER.size
+        run = _packed(self._file)
+        # A damaged file does not tell whether it was packed; then nothing is forgiven.
+        packed = run.border if run.last != self._packed_then and not damages else 0
         for at in odd:
             line = self._line_at(manifest, at)
-            position = now.get(line.tid)
-            if position is not None and position != line.position:
+            position, length = now.get(line.tid, (None, 0))
+            lossy = line.tid <= packed
+            if position is not None and (position != line.position or (lossy and length != line.length)):
                 self.packed += 1
-                yield from self._moved(line, examine(self._file, position, 0), lossy=line.tid <= packed)
-            elif position is None and line.tid <= packed and not self._stands(line):
-                self.packed += 1
+                yield from self._moved(line, examine(self._file, position, 0), lossy=lossy)
+            elif position is None and not self._stands(line):
+                if lossy:
+                    self.packed += 1
+                else:
+                    message = "the transaction is not in the file any more: it was cut off, or a pack took it"
+                    yield Finding("manifest-missing", None, line.tid, None, message)
             else:
-                yield from self._in_place(line)
+                yield from self._in_place(line, rewritten=lossy)
 
     def _stands(self, line: _Line) -> bool:
         """Tell whether anything of a transaction is where it was."""
         return any(self._same(line, place, record) for place, record in self._places(line))
 
-    def _in_place(self, line: _Line) -> Iterator[Finding]:
+    def _in_place(self, line: _Line, *, rewritten: bool) -> Iterator[Finding]:
         changed = 0
         for place, record in self._places(line):
             if not self._same(line, place, record):
                 changed += 1
                 message = "its bytes are not those that the manifest recorded"
                 yield Finding("manifest-changed", record.oid, line.tid, place, message)
-        if not changed:
+        if not changed and rewritten:
+            # A pack sets the status and takes the pointers to earlier records.
+            self.packed += 1
+        elif not changed:
             message = "the transaction's header, its texts or its pointers are not those that the manifest recorded"
             yield Finding("manifest-changed", None, line.tid, line.position, message)
 
@@ -310,6 +332,30 @@ class Comparison:
 
 def _line(match: re.Match[bytes], at: int) -> _Line:
     return _Line(int(match[1], 16), int(match[2]), int(match[3]), match[4].decode(), match[5], at)
+
+
+class _PackedRun(NamedTuple):
+    """The packed transactions that a file begins with.
+
+    ``last`` is the tid of the last one, ``border`` the greatest that a transaction can have had which the pack took; 0
+    where there are none.
+    """
+
+    last: int = 0
+    border: int = 0
+
+
+def _packed(file: DataFile) -> _PackedRun:
+    position, last = MAGIC_SIZE, 0
+    while len(raw := file.read(position, TRANSACTION_HEADER.size)) == TRANSACTION_HEADER.size:
+        header = TransactionHeader._make(TRANSACTION_HEADER.unpack(raw))
+        if header.tid <= last or header.length < TRANSACTION_HEADER.size:
+            break
+        if header.status != PACKED:
+            # The last ones before this may be gone whole.
+            return _PackedRun(last, header.tid - 1 if last else 0)
+        position, last = position + header.length + NUMBER.size, header.tid
+    return _PackedRun(last, last)
 
 
 def _header(file: DataFile, position: int) -> TransactionHeader:

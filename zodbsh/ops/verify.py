@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +14,11 @@ from zodbsh.engine.columns import POINTS_BACK, Newest, Options
 from zodbsh.errors import Unsupported, ZodbshError
 from zodbsh.filestorage.indexcheck import check_saved_index
 from zodbsh.filestorage.manifest import Comparison, ManifestSummary, write_manifest
+from zodbsh.filestorage.structs import NUMBER, TID_OFFSET
 from zodbsh.findings import Finding
 from zodbsh.ids import MAX_ID, ROOT_OID, oid_text
 from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import AlreadyExists
 from zodbsh.record.shape import edges
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
@@ -84,17 +87,24 @@ def verify(
 ) -> VerifyResult:
     """Check a database up to tid ``at``; a file's source may be unchecked (see `FileSource`).
 
-    ``manifest`` is a file to compare with, ``write`` the one to write a new manifest to. Raises ManifestDamaged, what
-    opening the source raises, and Unsupported where there is no file to make a manifest of; never for what is found.
+    ``manifest`` is a file to compare with, ``write`` the one to write a new manifest to; none is written of a damaged
+    file. Raises ManifestDamaged, ManifestNotFound, AlreadyExists, what opening the source raises, and Unsupported where
+    there is no file to make a manifest of; never for what is found.
     """
     if (manifest or write) and not isinstance(source, FileSource):
         raise Unsupported("a manifest is about the bytes of a file; this database is none")
+    if write and os.path.lexists(write):
+        # Rather now than when all is read.
+        raise AlreadyExists(f"{write} exists already")
+    compared = None
+    if manifest and isinstance(source, FileSource):
+        compared = Comparison(source.file, manifest, progress=progress)
+        compared.check_manifest()
     check = _Check(source, at, LEVELS.index(level), progress)
     check.run()
     summary = None
     if isinstance(source, FileSource):
-        if manifest:
-            compared = Comparison(source.file, manifest, progress=progress)
+        if compared is not None:
             check.findings += compared
             check.packed = compared.packed
         if write and not any(finding.kind == FRAMING for finding in check.findings):
@@ -131,6 +141,7 @@ class _Check:
         self.unlocated = 0
         # Whether there is more than was looked at.
         self.later = False
+        self.damaged = False
         self.columns: Columns
         self.exists = 0
 
@@ -141,10 +152,11 @@ class _Check:
             found = source.survey(options=options, at=self.at, on_damage=self._damaged, progress=self.progress)
             self.columns, self.end, self.tail = found.columns, found.end, found.tail
             self.findings += _previous(source, self.columns)
-            if found.whole:
+            # Where records are lost, nobody knows what an index or a blob folder should hold.
+            self.damaged = any(finding.kind == FRAMING for finding in self.findings)
+            if found.whole and not self.damaged:
                 self.findings += check_saved_index(source.file, Newest(self.columns), self.end)
-            else:
-                self.later = True
+            self.later = not found.whole
         else:
             self.columns = source.columns(self.at, options=options, progress=self.progress)
         self.snapshot = Snapshot(source, self.at)
@@ -189,10 +201,11 @@ class _Check:
         for found in check_trees(graph, tally=self.tally, progress=self.progress):
             number = self.columns.find(found.oid)
             offset = None if number is None else self._offset(self.columns.where[number])
-            yield Finding(found.kind, found.oid, None, offset, found.message)
+            yield Finding(found.kind, found.oid, _tid(self.source, number, self.columns), offset, found.message)
 
     def _blobs(self, graph: ObjectGraph) -> Iterable[Finding]:
-        return check_blobs(graph, progress=self.progress)
+        found = check_blobs(graph, progress=self.progress)
+        return (finding for finding in found if not (self.damaged and finding.kind == "blob-orphaned"))
 
     def _offset(self, where: int) -> int | None:
         return where & ~POINTS_BACK if isinstance(self.source, FileSource) else None
@@ -225,16 +238,35 @@ def _dangling(graph: ObjectGraph, is_file: bool) -> Iterator[Finding]:
             continue
         seen.add((oid, missing, where))
         message = f"{paths.to(oid, missing)} refers to {oid_text(missing)}, which does not exist"
-        yield Finding("dangling", oid, None if is_file else where, where if is_file else None, message)
+        tid = _tid(graph.snapshot.source, source, columns)
+        yield Finding("dangling", oid, tid, where if is_file else None, message)
     for oid, tid, where, missing in columns.dangled:
-        if (oid, missing, where) in seen:
+        if (oid, missing, where) in seen or not (is_file or _is_gone(columns, missing)):
             continue
         seen.add((oid, missing, where))
         message = f"an old record refers to {oid_text(missing)}, which did not exist then"
         yield Finding("dangling-then", oid, tid, where if is_file else None, message)
-    if columns.dangled_more:
+    if columns.dangled_more and is_file:
         message = f"{columns.dangled_more:,} more references of old records led nowhere at their time"
         yield Finding("dangling-then", None, None, None, message)
+
+
+def _tid(source: Source, number: int | None, columns: Columns) -> int | None:
+    """Return the tid of an object's newest record, None where there is none."""
+    where = None if number is None else columns.position(number)
+    if not where or not isinstance(source, FileSource):
+        return where
+    raw = source.file.read(where + TID_OFFSET, NUMBER.size)
+    return int(NUMBER.unpack(raw)[0]) if len(raw) == NUMBER.size else None
+
+
+def _is_gone(columns: Columns, oid: int) -> bool:
+    """Tell whether an object does not exist any more.
+
+    What exists in a storage whose packs leave no trace may have existed before its oldest revision, too.
+    """
+    number = columns.find(oid)
+    return number is None or not columns.exists(number)
 
 
 class _Paths:
@@ -262,6 +294,8 @@ def _not_checked(check: _Check, *, compared: bool) -> Iterator[str]:
         yield "whether records still hold the bytes that were written: a pickle has no checksum (see --write-manifest)"
     if not isinstance(check.source, FileSource):
         yield "the file or the tables behind the storage: only what it hands over"
+        if check.level >= 2:
+            yield "whether what old records refer to existed at their time: a pack may have taken the revision of then"
     left_out = ("whether records decode", "whether references lead somewhere", "BTrees and blobs")
     for words in left_out[check.level :]:
         yield f"{words} (--level {LEVELS[LEVELS.index('records') + left_out.index(words)]})"
@@ -275,6 +309,8 @@ def _not_checked(check: _Check, *, compared: bool) -> Iterator[str]:
         yield "what was written after the time given by --at, and the saved index"
     if check.unlocated:
         yield f"the files of {check.unlocated:,} blobs: no folder of blob files is known (--blobs DIR)"
+    if check.damaged:
+        yield "the saved index, and blob files without a record: what belongs to them may be among the damage"
     if check.packed:
         yield f"{check.packed:,} transactions of the manifest, which a pack has removed or rewritten since, as a whole"
     if check.tail:

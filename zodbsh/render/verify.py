@@ -82,7 +82,8 @@ class VerifyView(NamedTuple):
     def text(self, page: Page) -> None:
         """Write what was checked, the findings by kind, and what was not checked."""
         result = self.result
-        page.line(", ".join(_checked(result)), f" up to {tid_text(result.tid)} ({time_text(result.tid)})")
+        until = f" up to {tid_text(result.tid)} ({time_text(result.tid)})" if result.tid else ""
+        page.line(", ".join(_checked(result)), until)
         groups: dict[str, list[Finding]] = {}
         for finding in result.findings:
             groups.setdefault(finding.kind, []).append(finding)
