@@ -64,8 +64,6 @@ def command(
         # A reader that has seen enough does not change what was found.
         with suppress(BrokenPipeError):
             emit(VerifyView(result, everything), output)
-    if write and result.manifest is None:
-        output.warn("no manifest was written: the file is damaged")
     if result.damaged:
         return ExitCode.DAMAGED
     return ExitCode.OK if result.ok else ExitCode.FINDINGS
