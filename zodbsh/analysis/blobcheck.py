@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, Odd, blob_files, blob_name, holds_blobs
+from zodbsh.analysis.reachability import BLOB_CLASS
 from zodbsh.engine import chosen
 from zodbsh.errors import ObjectNotFound, ZodbshError
 from zodbsh.findings import Finding
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from zodbsh.analysis.graph import ObjectGraph
 
-BLOB_CLASS = "ZODB.blob.Blob"
 
 # To find a path costs a millisecond or so; whoever misses more blobs than this looks at oids.
 _PATHS = 100
