@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from heapq import nlargest
-from itertools import chain, compress
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.reachability import BLOB_CLASS
@@ -86,7 +86,7 @@ def blob_files(source: Source, columns: Columns, tid: int) -> Blobs:
     """Return the blob files of the objects that exist at ``tid``."""
     by_number: dict[int, int] = {}
     files = 0
-    for number in _of_class(columns, BLOB_CLASS):
+    for number in chosen.of_classes(columns.classes, bytes(name == BLOB_CLASS for name in columns.class_names)):
         oid = columns.oids[number]
         try:
             path = source.blob_path(oid, source.load(oid, tid).tid)
@@ -106,13 +106,6 @@ def undecodable_now(columns: Columns) -> int:
         number = columns.find(record.oid)
         count += number is not None and columns.exists(number) and columns.position(number) == record.where
     return count
-
-
-def _of_class(columns: Columns, name: str) -> Iterable[int]:
-    if name not in columns.class_names:
-        return ()
-    wanted = columns.class_names.index(name)
-    return compress(range(len(columns)), map(wanted.__eq__, columns.classes))
 
 
 def _expand(
