@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,7 +15,18 @@ from pathlib import Path
 import pytest
 
 from zodbsh import publish as module
-from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, publish, scratch_folder, staged
+from zodbsh.errors import StorageIOError
+from zodbsh.publish import (
+    AlreadyExists,
+    DiskFullError,
+    OutcomeUnknown,
+    failing_well,
+    fsync_folder,
+    publish,
+    require_room,
+    scratch_folder,
+    staged,
+)
 
 
 def write(content: bytes):
@@ -206,3 +218,56 @@ def test_a_signal_while_writing_leaves_nothing(tmp_path, number):
     while names(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert names(tmp_path) == []
+
+
+def test_a_replaced_file_stays_as_old(tmp_path):
+    """With ``keep`` what was there keeps a name, which an earlier one loses; the name itself is never absent."""
+    path = tmp_path / "a"
+    for content in (b"1", b"2", b"3"):
+        publish(str(path), write(content), keep=".old")
+    assert path.read_bytes() == b"3"
+    assert (tmp_path / "a.old").read_bytes() == b"2"
+    assert names(tmp_path) == ["a", "a.old"]
+
+
+def test_an_old_file_that_is_the_file_itself_stays(tmp_path):
+    """A publication that was killed between its two renames leaves both names on one file."""
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    os.link(path, tmp_path / "a.old")
+    publish(str(path), write(b"2"), keep=".old")
+    assert (path.read_bytes(), (tmp_path / "a.old").read_bytes()) == (b"2", b"1")
+    assert names(tmp_path) == ["a", "a.old"]
+
+
+def test_the_old_file_is_copied_where_there_are_no_links(tmp_path, monkeypatch):
+    """A file system without hard links costs time and room, not the old file."""
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+
+    def link(*args, **options):
+        raise PermissionError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", link)
+    publish(str(path), write(b"2"), keep=".old")
+    assert (path.read_bytes(), (tmp_path / "a.old").read_bytes()) == (b"2", b"1")
+    assert names(tmp_path) == ["a", "a.old"]
+
+
+def test_room_that_is_not_there_is_missed_before(tmp_path, monkeypatch):
+    """What is needed is compared with what is free and what will be; the error names both."""
+    (tmp_path / "old").write_bytes(b"x" * 30)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(100, 50, 50))
+    require_room(str(tmp_path), 50, "a pack of a")
+    require_room(str(tmp_path), 80, "a pack of a", replaced=str(tmp_path / "old"))
+    with pytest.raises(DiskFullError, match=r"a pack of a may take 81 bytes; 80 are free"):
+        require_room(str(tmp_path), 81, "a pack of a", replaced=str(tmp_path / "old"))
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EIO, StorageIOError)])
+def test_what_the_system_refuses_is_told_in_our_words(number, kind):
+    """A full disk is told apart from any other failure."""
+    with pytest.raises(StorageIOError) as caught, failing_well("a", "packed"):
+        raise OSError(number, "refused")
+    assert type(caught.value) is kind
+    assert caught.value.message == "a could not be packed, nothing changed: refused"

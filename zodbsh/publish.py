@@ -8,18 +8,21 @@ a signal included, removes the temporary file and leaves the name as it was.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
 
 Write = Callable[[BinaryIO], None]
 Verify = Callable[[str], None]
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
@@ -38,8 +41,21 @@ class OutcomeUnknown(ZodbshError):
     exit_code = ExitCode.UNKNOWN
 
 
+class DiskFullError(StorageIOError):
+    """There is no room for the result; nothing changed."""
+
+    code = "disk-full"
+    hint = "Free some space; the new file needs room beside the old one until it is complete."
+
+
 def publish(
-    path: str, write: Write, *, verify: Verify | None = None, exclusive: bool = False, mode: int = 0o666
+    path: str,
+    write: Write,
+    *,
+    verify: Verify | None = None,
+    exclusive: bool = False,
+    mode: int = 0o666,
+    keep: str | None = None,
 ) -> None:
     """Make ``path`` a file with what ``write`` writes into the open file it is given.
 
@@ -48,12 +64,13 @@ def publish(
     link, dangling or not, takes it too): AlreadyExists. Without, an existing
     file is replaced in one step and its mode and owner are kept; a symbolic
     link's target is replaced, not the link. ``mode`` (less the umask) is for a
-    new file.
+    new file. With ``keep`` the file that is replaced stays under its name and
+    this suffix, in the place of an earlier one.
 
     Raises OSError where nothing changed, OutcomeUnknown where the name was
     given but the folder could not be synced.
     """
-    with staged(path, exclusive=exclusive, mode=mode) as temporary:
+    with staged(path, exclusive=exclusive, mode=mode, keep=keep) as temporary:
         with open(temporary, "r+b") as file:
             write(file)
         if verify is not None:
@@ -61,7 +78,7 @@ def publish(
 
 
 @contextmanager
-def staged(path: str, *, exclusive: bool = False, mode: int = 0o666) -> Iterator[str]:
+def staged(path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str | None = None) -> Iterator[str]:
     """Give the path of an empty temporary file; publish it as ``path`` when the block ends well.
 
     For writers that want a path rather than an open file; the block leaves one
@@ -79,6 +96,8 @@ def staged(path: str, *, exclusive: bool = False, mode: int = 0o666) -> Iterator
         _dress(temporary, old, mode)
         _sync(temporary)
         with uninterrupted():
+            if keep is not None and old is not None:
+                _keep_old(target, target + keep)
             _give_name(temporary, target, exclusive=exclusive)
             _settle(target, path)
     finally:
@@ -98,6 +117,29 @@ def scratch_folder(path: str) -> Iterator[str]:
             from shutil import rmtree
 
             rmtree(folder, ignore_errors=True)
+
+
+def require_room(folder: str, need: int, what: str, *, replaced: str | None = None) -> None:
+    """Raise DiskFullError where ``folder`` has no room for ``need`` bytes; ``what`` needs them.
+
+    The file ``replaced`` makes room before it is needed.
+    """
+    free = shutil.disk_usage(folder or ".").free
+    if replaced is not None:
+        with suppress(OSError):
+            free += os.lstat(replaced).st_size
+    if need > free:
+        raise DiskFullError(f"{what} may take {need:,} bytes; {free:,} are free. Nothing changed.")
+
+
+@contextmanager
+def failing_well(path: str, doing: str) -> Iterator[None]:
+    """Raise what the system refuses as one of our errors: ``path`` could not be ``doing`` (packed, restored)."""
+    try:
+        yield
+    except OSError as exc:
+        kind = DiskFullError if exc.errno in _FULL else StorageIOError
+        raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}") from exc
 
 
 def fsync_folder(path: str) -> None:
@@ -149,6 +191,24 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
+def _keep_old(target: str, name: str) -> None:
+    """Give the file at ``target`` a second name, which replaces whatever file has that name."""
+    aside = temporary_name(name)
+    try:
+        try:
+            os.link(target, aside)
+        except OSError as error:
+            if not _no_links(error):
+                raise
+            shutil.copy2(target, aside)
+            _sync(aside)
+        os.replace(aside, name)
+    finally:
+        # Two names of one file are not renamed over each other.
+        with suppress(OSError):
+            os.unlink(aside)
+
+
 def _give_name(temporary: str, target: str, *, exclusive: bool) -> None:
     if not exclusive:
         os.replace(temporary, target)
@@ -177,9 +237,7 @@ def _settle(target: str, path: str) -> None:
 
 def _no_links(error: OSError) -> bool:
     """Tell whether the file system knows no hard links (FAT, some network mounts)."""
-    from errno import EMLINK, ENOSYS, ENOTSUP, EPERM
-
-    return error.errno in (EPERM, ENOTSUP, ENOSYS, EMLINK)
+    return error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 def _claim_and_rename(temporary: str, target: str) -> None:

@@ -16,7 +16,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.FileStorage import FileStorage
 
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
-from zodbsh.db.locks import DatabaseLocked
+from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.db.open import NotWritable, open_storage
 from zodbsh.db.session import Session
 from zodbsh.db.spec import parse_spec
@@ -305,3 +305,20 @@ def test_what_a_large_transaction_took_beside_the_database_is_given_back(path, s
     assert sorted(each.name for each in path.parent.glob(path.name + "*")) == [
         path.name, path.name + ".lock", path.name + ".tmp",
     ]  # fmt: skip
+
+
+def test_a_link_among_the_folders_makes_no_second_lock(path, tmp_path):
+    """The database is opened for writing by a path that leads over a link to its folder."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    storage = SoundFileStorage(str(tmp_path / "link" / path.name))
+    storage.close()
+
+
+def test_the_write_lock_is_zodbs(path, tmp_path):
+    """Under the name given and, for a symlink, the file's own; whoever comes by either is refused, and told by whom."""
+    (tmp_path / "link.fs").symlink_to(path)
+    with write_lock(str(tmp_path / "link.fs")):
+        for name in (path, tmp_path / "link.fs"):
+            with pytest.raises(DatabaseLocked, match="already open for writing in this process"):
+                SoundFileStorage(str(name))
+    FileStorage(str(path)).close()

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import transaction
 import ZODB.FileStorage
+from hypothesis import given
+from hypothesis import strategies as some
 from persistent.mapping import PersistentMapping
 from ZODB.fsIndex import fsBucket, fsIndex
 
 from zodbsh.filestorage.datafile import DataFile
-from zodbsh.filestorage.index import Index, IndexDoubt, check_index, parse_index, read_index
+from zodbsh.filestorage.index import Index, IndexDoubt, check_index, index_bytes, parse_index, read_index
 
 
 @pytest.fixture
@@ -166,3 +168,14 @@ def test_what_cannot_be_read_is_a_doubt(tmp_path):
     (tmp_path / "huge.index").write_bytes(bytes(2 << 20))
     for name in ("missing", "folder", "huge", "nul\0byte"):
         assert isinstance(read_index(str(tmp_path / f"{name}.index")), IndexDoubt)
+
+
+@given(some.integers(4, 2**62), some.dictionaries(some.integers(0, 2**64 - 1), some.integers(4, 2**48 - 1)))
+def test_a_saved_index_is_what_zodb_saves(tmp_path_factory, end, positions):
+    """Byte for byte."""
+    theirs = tmp_path_factory.mktemp("index") / "index"
+    index = fsIndex()
+    for oid, position in positions.items():
+        index[oid.to_bytes(8, "big")] = position
+    index.save(end, str(theirs))
+    assert b"".join(index_bytes(end, sorted(positions.items()))) == theirs.read_bytes()

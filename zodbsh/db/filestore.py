@@ -17,8 +17,9 @@ from ZODB.FileStorage import FileStorage
 from ZODB.fsIndex import fsBucket, fsIndex
 from ZODB.utils import z64
 
-from zodbsh.db.locks import locked
-from zodbsh.errors import DatabaseNotFound, StorageIOError, Unsupported
+from zodbsh.db.beside import no_wider_than, refuse_symlinks
+from zodbsh.db.locks import locked, other_name
+from zodbsh.errors import DatabaseNotFound, StorageIOError
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.datafile import DataFile, read_magic
 from zodbsh.filestorage.framing import scan_file
@@ -27,9 +28,6 @@ from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown
-
-# What ZODB opens for writing beside the database, following a symlink to wherever it leads.
-_SIDECARS = (".lock", ".tmp", ".index", ".index.index_tmp")
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -55,7 +53,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         self._progress = progress
         self._second_lock: LockFile | None = None
         try:
-            with _no_wider_than(path):
+            with no_wider_than(path):
                 super().__init__(path, blob_dir=blob_dir)
             self._lock_real_file(path)
         except LockError as exc:
@@ -68,7 +66,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     def close(self) -> None:
         """Save the index, release the locks; may be called twice."""
         if self._file is not None and not self._file.closed:
-            with _no_wider_than(self._file_name):
+            with no_wider_than(self._file_name):
                 super().close()
         self._release()
 
@@ -125,8 +123,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
 
     def _lock_real_file(self, path: str) -> None:
         """Lock under the file's own name too: ZODB locks only the name that it was given."""
-        real = os.path.realpath(path)
-        if real != os.path.abspath(path):
+        if real := other_name(path):
             refuse_symlinks(real)
             self._second_lock = LockFile(real + ".lock")
 
@@ -199,28 +196,6 @@ def require_sound(path: str, progress: Progress = SILENT) -> None:
         damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))
     if damages:
         raise FramingDamage(path, damages[0], more=len(damages) - 1)
-
-
-def refuse_symlinks(path: str) -> None:
-    """Raise Unsupported where ZODB would write through a symlink beside the database."""
-    for suffix in _SIDECARS:
-        if os.path.islink(path + suffix):
-            raise Unsupported(
-                f"{path + suffix} is a symbolic link; ZODB would write through it",
-                hint="Remove the link.",
-            )
-
-
-@contextmanager
-def _no_wider_than(path: str) -> Iterator[None]:
-    """Let no file that ZODB puts beside the database be readable for more people than the database is."""
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o600
-    before = os.umask(0o077)
-    os.umask(before | ~(mode | 0o111) & 0o777)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def _fingerprint(path: str) -> tuple[int, int, int, int]:

@@ -6,7 +6,10 @@ ZODB locks ``Data.fs.lock`` with flock and writes its process id into it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
+from zodbsh.db.beside import no_wider_than, refuse_symlinks
 from zodbsh.errors import ExitCode, ZodbshError
 
 _MAX_PID_TEXT = 64
@@ -18,6 +21,36 @@ class DatabaseLocked(ZodbshError):
 
     code, exit_code = "database-locked", ExitCode.LOCKED
     hint = "Close the other process, or work read-only: edits can be staged and committed later."
+
+
+@contextmanager
+def write_lock(path: str) -> Iterator[None]:
+    """Hold the write lock of the file at ``path`` as ZODB does, under its own name, too, where ``path`` is a symlink.
+
+    Raises DatabaseLocked, Unsupported (a symlink where ZODB would write), OSError.
+    """
+    from zc.lockfile import LockError, LockFile
+
+    names = [path, other] if (other := other_name(path)) else [path]
+    with ExitStack() as stack:
+        for name in names:
+            refuse_symlinks(name)
+            try:
+                with no_wider_than(path):
+                    stack.enter_context(closing(LockFile(name + ".lock")))
+            except LockError as exc:
+                raise locked(name) from exc
+        yield
+
+
+def other_name(path: str) -> str | None:
+    """Return the file's own name where ``path`` is a symlink to it, None where it is the file itself.
+
+    A link among its folders makes no other file, nor another lock file.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    real = os.path.realpath(path)
+    return None if os.path.join(os.path.realpath(folder), name) == real else real
 
 
 def locked(path: str) -> DatabaseLocked:

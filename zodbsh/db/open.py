@@ -218,7 +218,8 @@ def _with_root(storage: Any) -> Any:
 
 def _check_nested(path: str, read_only: bool, progress: Progress) -> None:
     """See to it that ZODB neither creates nor truncates a FileStorage named inside a URI or a configuration."""
-    from zodbsh.db.filestore import refuse_symlinks, require_sound
+    from zodbsh.db.beside import refuse_symlinks
+    from zodbsh.db.filestore import require_sound
 
     head = check_file(path)
     if not read_only:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
+from itertools import groupby
 from operator import lt
 from struct import Struct
 from struct import error as struct_error
@@ -28,7 +29,7 @@ from zodbsh.filestorage.structs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from zodbsh.filestorage.datafile import DataFile
 
@@ -163,6 +164,35 @@ def check_index(file: DataFile, index: Index) -> IndexDoubt | None:
                 return IndexDoubt(f"it misses the record at {place}")
         seen.update(places)
     return None
+
+
+def index_bytes(end: int, positions: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the parts of an index file, as ZODB writes it; ``positions`` are oids and positions by ascending oid."""
+    yield b"\x80\x03" + _integer(end) + b"."
+    for prefix, group in groupby(positions, key=lambda pair: pair[0] >> 16):
+        oids, places = zip(*group, strict=True)
+        bucket = _lowest(oids, _SUFFIX) + _lowest(places, _PREFIX)
+        opcode = b"C" if len(bucket) < 1 << 8 else b"B"
+        yield b"\x80\x03C\x06" + prefix.to_bytes(_PREFIX, "big") + opcode + _STRINGS[opcode].pack(len(bucket))
+        yield bucket + b"\x86."
+    yield b"\x80\x03N."
+
+
+def _integer(number: int) -> bytes:
+    for opcode, limit in ((b"K", 1 << 8), (b"M", 1 << 16), (b"J", 1 << 31)):
+        if number < limit:
+            return opcode + _INTEGERS[opcode].pack(number)
+    size = number.bit_length() // 8 + 1
+    return b"\x8a" + bytes((size,)) + number.to_bytes(size, "little")
+
+
+def _lowest(numbers: Sequence[int], size: int) -> bytes:
+    """Return the lowest ``size`` bytes of each number, big-endian, all together."""
+    whole = Struct(f">{len(numbers)}Q").pack(*numbers)
+    lowest = bytearray(size * len(numbers))
+    for byte in range(size):
+        lowest[byte::size] = whole[8 - size + byte :: 8]
+    return bytes(lowest)
 
 
 def ends_transaction(file: DataFile, position: int) -> bool:
