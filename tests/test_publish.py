@@ -22,6 +22,7 @@ from zodbsh.publish import (
     OutcomeUnknown,
     failing_well,
     fsync_folder,
+    link_or_copy,
     publish,
     require_room,
     scratch_folder,
@@ -271,3 +272,24 @@ def test_what_the_system_refuses_is_told_in_our_words(number, kind):
         raise OSError(number, "refused")
     assert type(caught.value) is kind
     assert caught.value.message == "a could not be packed, nothing changed: refused"
+
+
+@pytest.mark.parametrize("number", [None, errno.EPERM, errno.EXDEV])
+def test_a_file_that_nobody_changes_is_linked_or_copied(tmp_path, monkeypatch, number):
+    """Linked where that can be done, else copied; a name that is taken is not."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"1")
+    os.chmod(source, 0o400)
+
+    def link(*args, **options):
+        raise OSError(number, "no link")
+
+    if number is not None:
+        monkeypatch.setattr(os, "link", link)
+    assert link_or_copy(str(source), str(target)) is (number is not None)
+    assert target.read_bytes() == b"1"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o400
+    assert (target.stat().st_ino == source.stat().st_ino) is (number is None)
+    with pytest.raises((FileExistsError, AlreadyExists)):
+        link_or_copy(str(source), str(target))
+    assert names(tmp_path) == ["a", "b"]

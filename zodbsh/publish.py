@@ -142,6 +142,30 @@ def failing_well(path: str, doing: str) -> Iterator[None]:
         raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}") from exc
 
 
+def link_or_copy(source: str, target: str) -> bool:
+    """Give the file ``source`` the free name ``target`` too; copy it where it cannot be linked, and return that.
+
+    For files that nobody changes, such as blobs. The copy has the mode and times of its original and is on the disk;
+    the folder of ``target`` is the caller's to sync. Raises OSError, FileExistsError among them.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if not _no_links(error) and error.errno != errno.EXDEV:
+            raise
+    else:
+        return False
+    temporary = temporary_name(target)
+    try:
+        shutil.copy2(source, temporary)
+        _sync(temporary)
+        _claim_and_rename(temporary, target)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+    return True
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder survive a power failure; "" is the current one."""
     descriptor = os.open(path or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
