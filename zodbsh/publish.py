@@ -56,6 +56,7 @@ def publish(
     exclusive: bool = False,
     mode: int = 0o666,
     keep: str | None = None,
+    like: str | None = None,
 ) -> None:
     """Make ``path`` a file with what ``write`` writes into the open file it is given.
 
@@ -64,13 +65,14 @@ def publish(
     link, dangling or not, takes it too): AlreadyExists. Without, an existing
     file is replaced in one step and its mode and owner are kept; a symbolic
     link's target is replaced, not the link. ``mode`` (less the umask) is for a
-    new file. With ``keep`` the file that is replaced stays under its name and
+    new file, which gets mode and owner of the file ``like`` instead where that
+    is given. With ``keep`` the file that is replaced stays under its name and
     this suffix, in the place of an earlier one.
 
     Raises OSError where nothing changed, OutcomeUnknown where the name was
     given but the folder could not be synced.
     """
-    with staged(path, exclusive=exclusive, mode=mode, keep=keep) as temporary:
+    with staged(path, exclusive=exclusive, mode=mode, keep=keep, like=like) as temporary:
         with open(temporary, "r+b") as file:
             write(file)
         if verify is not None:
@@ -78,7 +80,9 @@ def publish(
 
 
 @contextmanager
-def staged(path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str | None = None) -> Iterator[str]:
+def staged(
+    path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str | None = None, like: str | None = None
+) -> Iterator[str]:
     """Give the path of an empty temporary file; publish it as ``path`` when the block ends well.
 
     For writers that want a path rather than an open file; the block leaves one
@@ -93,7 +97,7 @@ def staged(path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str |
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         yield temporary
-        _dress(temporary, old, mode)
+        _dress(temporary, _stat(like) if old is None and like is not None else old, mode)
         _sync(temporary)
         with uninterrupted():
             if keep is not None and old is not None:

@@ -16,6 +16,7 @@ from zodbsh.errors import ObjectNotFound, UsageError, ZodbshError
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
 from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.btrees import record_tree
+from zodbsh.record.classpart import BLOB_CLASS
 from zodbsh.record.decode import class_text, decode_record
 from zodbsh.record.values import Record
 from zodbsh.source.base import Revision, Source
@@ -24,7 +25,6 @@ from zodbsh.stage.overlay import OverlaySource
 
 Change = Literal["changed", "new", "deleted"]
 
-_BLOB = "ZODB.blob.Blob"
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
@@ -151,7 +151,7 @@ def _state_pair(before: Snapshot, after: Snapshot, oid: int) -> _Pair | None:
     old_data, new_data = (None if side is None else side.data for side in (old, new))
     pair = _Pair(oid, _decoded(old_data), _decoded(new_data))
     record = pair.new or pair.old
-    is_blob = record is not None and class_text(record.class_) == _BLOB
+    is_blob = record is not None and class_text(record.class_) == BLOB_CLASS
     # A blob's record says nothing of its content; the same transaction's data is the same content.
     if is_blob and _content_tid(old) != _content_tid(new):
         sizes = AttributeChange("(blob bytes)", _blob_size(after.source, old), _blob_size(after.source, new))
