@@ -98,7 +98,7 @@ def staged(
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         yield temporary
         _dress(temporary, _stat(like) if old is None and like is not None else old, mode)
-        _sync(temporary)
+        sync_file(temporary)
         with uninterrupted():
             if keep is not None and old is not None:
                 _keep_old(target, target + keep)
@@ -162,7 +162,7 @@ def link_or_copy(source: str, target: str) -> bool:
     temporary = temporary_name(target)
     try:
         shutil.copy2(source, temporary)
-        _sync(temporary)
+        sync_file(temporary)
         _claim_and_rename(temporary, target)
     finally:
         with suppress(OSError):
@@ -173,6 +173,15 @@ def link_or_copy(source: str, target: str) -> bool:
 def fsync_folder(path: str) -> None:
     """Make the names in a folder survive a power failure; "" is the current one."""
     descriptor = os.open(path or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: str) -> None:
+    """Make a file's content survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -211,14 +220,6 @@ def _dress(temporary: str, old: os.stat_result | None, mode: int) -> None:
     os.chmod(temporary, stat.S_IMODE(old.st_mode))
 
 
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _keep_old(target: str, name: str) -> None:
     """Give the file at ``target`` a second name, which replaces whatever file has that name."""
     aside = temporary_name(name)
@@ -229,7 +230,7 @@ def _keep_old(target: str, name: str) -> None:
             if not _no_links(error):
                 raise
             shutil.copy2(target, aside)
-            _sync(aside)
+            sync_file(aside)
         os.replace(aside, name)
     finally:
         # Two names of one file are not renamed over each other.

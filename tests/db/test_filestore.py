@@ -12,7 +12,9 @@ import sys
 
 import pytest
 import transaction
+import ZODB
 from persistent.mapping import PersistentMapping
+from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
@@ -322,3 +324,49 @@ def test_the_write_lock_is_zodbs(path, tmp_path):
             with pytest.raises(DatabaseLocked, match="already open for writing in this process"):
                 SoundFileStorage(str(name))
     FileStorage(str(path)).close()
+
+
+def test_the_data_is_durable_before_the_transaction_is_done(path, monkeypatch):
+    """The first sync finds it in flight, whole; blobs and the folders down to them are synced before."""
+    synced = []
+    size = path.stat().st_size
+
+    def fsync(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}") if sys.platform == "linux" else str(path)
+        synced.append((os.path.basename(name), path.read_bytes()[size:][16:17]))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(sys.modules["ZODB.FileStorage.FileStorage"], "fsync", lambda _: synced.append("done"))
+    storage = SoundFileStorage(str(path), blob_dir=f"{path}.blobs")
+    database = ZODB.DB(storage)
+    with database.transaction() as connection:
+        connection.root()["blob"] = Blob(b"content")
+    database.close()
+    last = synced.index("done")
+    assert synced[last - 1] == (path.name, b"c")
+    if sys.platform == "linux":
+        names = [name for name, _ in synced[: last - 1]]
+        assert names[0].endswith(".blob")
+        assert f"{path.name}.blobs" in names
+        assert len(names) == 10
+
+
+def test_what_cannot_be_synced_is_not_committed(path, monkeypatch):
+    """The data's own sync fails: the file is as it was, and the error says so."""
+    before = path.read_bytes()
+    with Session.open(str(path)) as session:
+        session.root.x = 1
+        with monkeypatch.context() as patch:
+            sync = os.fsync
+            calls = iter([OSError(5, "Input/output error")])
+
+            def fsync(descriptor):
+                for error in calls:
+                    raise error
+                sync(descriptor)
+
+            patch.setattr(os, "fsync", fsync)
+            with pytest.raises(StorageIOError, match="nothing changed"):
+                session.commit()
+        assert path.read_bytes() == before
+        transaction.abort()

@@ -27,7 +27,7 @@ from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown
+from zodbsh.publish import OutcomeUnknown, fsync_folder, sync_file
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -71,14 +71,20 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         self._release()
 
     def tpc_vote(self, transaction: Any) -> Any:
-        """Write the transaction; where that fails, the file ends where it ended before."""
+        """Write the transaction, still in flight, to the disk; where that fails, the file ends where it ended before.
+
+        ZODB syncs once, after the status byte: after a power failure the byte could be there and the data not.
+        """
         try:
-            return super().tpc_vote(transaction)
+            resolved = super().tpc_vote(transaction)
+            self._sync_blobs()
+            os.fsync(self._file.fileno())
         except OSError as exc:
             self._drop_unwritten()
             raise StorageIOError(
                 f"{self._file_name}: cannot write the transaction: {exc.strerror or exc}; nothing changed"
             ) from exc
+        return resolved
 
     def _finish(self, tid: bytes, user: bytes, description: bytes, extension: bytes) -> None:
         try:
@@ -126,6 +132,19 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         if real := other_name(path):
             refuse_symlinks(real)
             self._second_lock = LockFile(real + ".lock")
+
+    def _sync_blobs(self) -> None:
+        """Make the files of the transaction's blobs last, and their names."""
+        folders = set()
+        for oid, serial in self.dirty_oids:
+            path = self.fshelper.getBlobFilename(oid, serial)
+            sync_file(path)
+            # Any of the folders down to it may be new.
+            while path != self.blob_dir and path != os.path.dirname(path):
+                path = os.path.dirname(path)
+                folders.add(path)
+        for folder in sorted(folders, reverse=True):
+            fsync_folder(folder)
 
     def _drop_unwritten(self) -> None:
         """Put the file back to its last whole transaction, and forget what waits in the buffer."""
