@@ -21,13 +21,14 @@ from itertools import compress
 from typing import NamedTuple
 
 from zodbsh.engine import chosen
-from zodbsh.engine.columns import DELETED, NONE, POINTS_BACK, Columns, Options, Scanned, Undecodable
+from zodbsh.engine.columns import DELETED, NONE, POINTS_BACK, Columns, Options, Reference, Undecodable
 from zodbsh.engine.packing import Later, Pointer
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.structs import DATA_HEADER, NUMBER, PACKED, STATUS_OFFSET
 from zodbsh.ids import MAX_ID, ROOT_OID
 from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import class_part
+from zodbsh.record.decode import RecordError, references_of_any
 from zodbsh.source.base import Revision, Source
 from zodbsh.source.columns import file_columns
 from zodbsh.source.file import FileSource
@@ -139,12 +140,13 @@ def plan_pack(source: Source, tid: int, *, collect: bool = True, progress: Progr
             roots.add(root)
         elif any(map(DELETED.__gt__, columns.classes)):
             dangling.append(Dangling(None, "", ROOT_OID, "no such object at the pack time"))
+        reader = _Reader(source, columns)
         for revision in _revisions(source, pointed):
-            _add_targets(revision, columns, roots, undecodable)
-        reached = chosen.reach(columns.classes, columns.starts, columns.counts, columns.targets, roots)
-        marks = bytearray(map(NONE.__ne__, reached.parents))
-        undecodable += _undecodable(columns, marks)
-        undecodable += (_unreadable(columns, record) for record in later.undecodable)
+            roots.update(reader.targets(revision))
+        for record in later.undecodable:
+            roots.update(reader.again(record))
+        marks = _reached(columns, roots, reader)
+        undecodable += reader.unreadable
     undone = set(_undone(source, columns))
     if not collect:
         for number in undone:
@@ -208,7 +210,8 @@ def dangling_in(columns: Columns) -> tuple[Dangling, ...]:
         Dangling(columns.oids[holder], columns.class_name(holder) or "", columns.oids[target], "no such object")
         for holder, target in chosen.dangling(columns.classes, columns.starts, columns.counts, columns.targets)
     ]
-    return (*found, *_undecodable(columns, bytearray(b"\1") * len(columns)))
+    unreadable = (_unreadable(columns, record) for record in _undecodable(columns, bytearray(b"\1") * len(columns)))
+    return (*found, *unreadable)
 
 
 def _file_before(source: FileSource, tid: int, progress: Progress) -> _Before:
@@ -237,14 +240,14 @@ def _undone(source: Source, columns: Columns) -> Iterator[int]:
                 yield number
 
 
-def _undecodable(columns: Columns, marks: bytearray) -> Iterator[Dangling]:
+def _undecodable(columns: Columns, marks: bytearray) -> Iterator[Undecodable]:
     """Yield the records that cannot be read, of those that stay or whose data one that stays may share."""
     for record in columns.undecodable:
         number = columns.find(record.oid)
         if number is None or not marks[number] or not columns.exists(number):
             continue
         if columns.where[number] >= POINTS_BACK or record.where == columns.position(number):
-            yield _unreadable(columns, record)
+            yield record
 
 
 def _unreadable(columns: Columns, record: Undecodable) -> Dangling:
@@ -262,19 +265,53 @@ def _revisions(source: Source, pointed: Iterable[tuple[int, int]]) -> Iterator[R
             yield from (revision for revision in source.history(oid, where) if revision.tid == where)
 
 
-def _add_targets(revision: Revision, columns: Columns, roots: set[int], undecodable: list[Dangling]) -> None:
-    if revision.data is None:
-        return
-    scanned = chosen.scan_record(revision.data)
-    if scanned.trouble is not None:
-        reason = f"its record cannot be read: {scanned.trouble[1]}"
-        undecodable.append(Dangling(revision.oid, scanned.class_, None, reason))
-    roots.update(_strong(scanned, columns))
+class _Reader:
+    """Finds what records refer to that the columns do not tell of, and remembers those that do not tell at all."""
+
+    def __init__(self, source: Source, columns: Columns) -> None:
+        self.source, self.columns = source, columns
+        self.unreadable: list[Dangling] = []
+        self._looked: set[tuple[int, int]] = set()
+
+    def targets(self, revision: Revision) -> Iterable[int]:
+        """Return the numbers of the objects that a revision refers to, not weakly."""
+        if revision.data is None:
+            return ()
+        scanned = chosen.scan_record(revision.data)
+        if scanned.trouble is None:
+            return _strong(scanned.references, self.columns)
+        where = revision.tid if revision.position is None else revision.position
+        return self.again(Undecodable(revision.oid, revision.tid, where, *scanned.trouble))
+
+    def again(self, record: Undecodable) -> Iterable[int]:
+        """Look at a record that is no sound one: its two pickles may tell all the same."""
+        if (record.where, record.oid) in self._looked:
+            return ()
+        self._looked.add((record.where, record.oid))
+        try:
+            (revision,) = _revisions(self.source, [(record.where, record.oid)])
+            found = references_of_any(revision.data or b"")
+        except RecordError:
+            self.unreadable.append(_unreadable(self.columns, record))
+            return ()
+        return _strong((Reference(ref.oid, None, ref.weak, ref.database is not None) for ref in found), self.columns)
 
 
-def _strong(scanned: Scanned, columns: Columns) -> Iterator[int]:
+def _reached(columns: Columns, roots: set[int], reader: _Reader) -> bytearray:
+    """Mark what the roots reach, also by what only a second look at a record tells."""
+    while True:
+        reached = chosen.reach(columns.classes, columns.starts, columns.counts, columns.targets, roots)
+        marks = bytearray(map(NONE.__ne__, reached.parents))
+        before = len(roots)
+        for record in _undecodable(columns, marks):
+            roots.update(reader.again(record))
+        if len(roots) == before:
+            return marks
+
+
+def _strong(references: Iterable[Reference], columns: Columns) -> Iterator[int]:
     """Yield the numbers of the objects that a record refers to, not weakly."""
-    for ref in scanned.references:
+    for ref in references:
         number = None if ref.weak or ref.foreign else columns.find(ref.oid)
         if number is not None and columns.exists(number):
             yield number
@@ -303,7 +340,7 @@ def _source_before(source: Source, tid: int, progress: Progress) -> _Before:
                 scanned = chosen.scan_record(revision.data)
                 if scanned.trouble is not None:
                     undecodable.append(Undecodable(revision.oid, revision.tid, revision.tid, *scanned.trouble))
-                for number in _strong(scanned, columns):
+                for number in _strong(scanned.references, columns):
                     referred[number] = 1
         progress.advance(done + 1)
     progress.finish()

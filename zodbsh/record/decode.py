@@ -19,7 +19,7 @@ from zodbsh.record.values import Global, Record, Ref, Value
 
 __all__ = [
     "DEFAULT_LIMITS", "Limits", "RecordError", "class_text", "decode_pickle", "decode_record", "record_class",
-    "references",
+    "references", "references_of_any",
 ]  # fmt: skip
 
 # The class part of nearly every record: GLOBAL, PUT, STOP.
@@ -46,6 +46,17 @@ def references(data: bytes) -> tuple[Ref, ...]:
     """Return every reference of a record, those of its class part first. Raises RecordError as decode_record does."""
     # What cannot be decoded has no references to rely on, so everything is looked at.
     return decode_record(data).references
+
+
+def references_of_any(data: bytes) -> tuple[Ref, ...]:
+    """Return every reference of two pickles, whatever they stand for: the class part may name no class.
+
+    Raises RecordError where one of them does not decode.
+    """
+    machine = Machine(data, DEFAULT_LIMITS)
+    _, middle = run(machine, 0)
+    run(machine, middle)
+    return tuple(machine.references)
 
 
 def record_class(data: bytes) -> Global | Ref:
