@@ -29,8 +29,9 @@ from zodbsh.db.spec import parse_spec
 from zodbsh.engine import chosen, packing
 from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, UsageError
 from zodbsh.ids import MAX_ID
-from zodbsh.ops.pack import CollectionRefused, StorageCannotPack, pack, pack_time, preview
+from zodbsh.ops.pack import CollectionRefused, pack, pack_time, preview
 from zodbsh.ops.packfile import PackFailed
+from zodbsh.ops.packstorage import StorageCannotPack
 from zodbsh.publish import DiskFullError
 from zodbsh.source.file import FileSource
 from zodbsh.times import parse_time

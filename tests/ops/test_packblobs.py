@@ -15,7 +15,8 @@ from ZODB.utils import u64
 from zodbsh.db.spec import parse_spec
 from zodbsh.ids import tid_text
 from zodbsh.ops import packblobs, packfile
-from zodbsh.ops.pack import PackResult, pack
+from zodbsh.ops.pack import pack
+from zodbsh.ops.packresult import PackResult
 from zodbsh.ops.verify import verify
 from zodbsh.source.file import FileSource
 

@@ -13,7 +13,7 @@ from zodbsh.render.output import report
 
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
-    from zodbsh.ops.pack import PackResult
+    from zodbsh.ops.packresult import PackResult
     from zodbsh.render.output import Output
 
 _MISSES_BLOBS = "{} has blobs: files of removed ones stay, unless --blobs DIR says where they are"

@@ -12,14 +12,15 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zodbsh.analysis.packplan import ClassRemoval, Dangling, Plan, class_removals, dangling_in, plan_pack
+from zodbsh.analysis.packplan import Plan, class_removals, plan_pack
 from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, UsageError
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import MAX_ID, oid_text
+from zodbsh.ops.packresult import Figures, PackResult, figures_of
 from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import BLOB_CLASS
-from zodbsh.times import tid_time, time_tid
+from zodbsh.times import time_tid
 
 if TYPE_CHECKING:
     from zodbsh.db.spec import Spec
@@ -28,68 +29,11 @@ if TYPE_CHECKING:
     from zodbsh.source.file import FileSource
 
 
-class StorageCannotPack(Unsupported):
-    """A storage that packs itself failed at it; what it did until then is its own affair."""
-
-    code = "storage-cannot-pack"
-    hint = "Its log may say more; packing the database file itself on its server does without it."
-
-
 class CollectionRefused(DamagedDatabase):
     """Records that would stay do not tell what they refer to, or there is no root: what is garbage cannot be known."""
 
     code = "pack-collection-refused"
     hint = "Nothing changed. `zodbsh pack --no-gc` packs without collecting garbage; `zodbsh verify` lists all of them."
-
-
-class Figures(NamedTuple):
-    """A database's size at one moment; ``bytes`` is None where the storage does not tell."""
-
-    bytes: int | None
-    transactions: int
-    records: int
-    objects: int
-
-
-class PackResult(NamedTuple):
-    """What a pack did, or (``dry_run``) would do.
-
-    ``tid`` is the pack time. ``changed`` is False where there was nothing to
-    remove. ``old`` is the path of the copy of before, None where there is none.
-    ``classes`` is known of a dry run only. ``findings`` are references that lead
-    nowhere, and records that cannot be read: afterwards, or in a dry run at the
-    pack time. ``before`` and ``after`` are None where the storage cannot be read
-    through. ``trouble`` says what failed once the new file was in place,
-    ``blobs_stay`` that there are blobs whose folder is not known.
-    """
-
-    database: str
-    tid: int
-    dry_run: bool
-    collect: bool
-    changed: bool
-    before: Figures | None
-    after: Figures | None
-    objects_removed: int | None
-    revisions_removed: int | None
-    blobs_removed: int | None = None
-    blob_bytes_removed: int | None = None
-    classes: tuple[ClassRemoval, ...] = ()
-    findings: tuple[Dangling, ...] = ()
-    old: str | None = None
-    trouble: str | None = None
-    blobs_stay: bool = False
-
-    @property
-    def refused(self) -> bool:
-        """Whether a pack would collect no garbage, because it cannot be known what that is."""
-        unsure = any(finding.oid is None or finding.target is None for finding in self.findings)
-        return self.dry_run and self.collect and unsure
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was found that a user has to look at."""
-        return not self.findings and self.trouble is None
 
 
 def pack_time(*, days: int | None, to: int | None, now: datetime | None = None) -> int:
@@ -127,7 +71,7 @@ def preview(source: Source, *, tid: int = MAX_ID, collect: bool = True, progress
 
     tid = min(tid, source.last_tid)
     plan = plan_pack(source, tid, collect=collect, progress=progress)
-    before = _figures(source, progress)
+    before = figures_of(source, progress=progress)
     findings = plan.dangling + plan.undecodable
     name = source.info().name
     if plan.redundant:
@@ -178,7 +122,9 @@ def pack(
         return _pack_file(spec, tid, collect, keep_old, progress)
     if not keep_old:
         raise Unsupported(f"{spec.text} packs itself: --no-old does not reach it")
-    return _pack_storage(spec, tid, collect, progress)
+    from zodbsh.ops.packstorage import pack_storage
+
+    return pack_storage(spec, tid, collect=collect, progress=progress)
 
 
 def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, progress: Progress) -> PackResult:
@@ -307,75 +253,6 @@ def _refuse_what_is_unsure(path: str, plan: Plan) -> None:
         raise CollectionRefused(
             f"{path}: what {oid_text(first.oid or 0)} ({first.class_}) refers to is not known: {first.reason}{also}"
         )
-
-
-def _pack_storage(spec: Spec, tid: int, collect: bool, progress: Progress) -> PackResult:
-    """Let a storage pack itself; figures where it can be read through."""
-    from ZODB.POSException import POSError
-    from ZODB.serialize import referencesf
-
-    from zodbsh.db.open import open_storage, translated
-    from zodbsh.db.source import open_source
-
-    storage = open_storage(spec, progress=progress)
-    try:
-        if storage.isReadOnly():
-            raise Unsupported(f"{spec.text} is read-only")
-        with closing(open_source(spec, storage=storage)) as source:
-            tid, before = min(tid, source.last_tid), _figures_if_any(source, progress)
-        options = {} if collect else _without_collection(storage, spec)
-        progress.start("Packing", None, "objects")
-        with translated(spec.text):
-            try:
-                storage.pack(_seconds(tid), referencesf, **options)
-            except (POSError, OSError):
-                raise
-            except Exception as exc:  # whatever a storage of any kind stops at
-                raise StorageCannotPack(f"{spec.text}: the storage's own pack stopped: {exc!r}") from exc
-        progress.finish()
-        with closing(open_source(spec, storage=storage)) as source:
-            after = _figures_if_any(source, progress)
-            findings = () if after is None else dangling_in(source.columns(progress=progress))
-    finally:
-        storage.close()
-    return PackResult(
-        spec.text,
-        tid,
-        dry_run=False,
-        collect=collect,
-        changed=before is None or before != after,
-        before=before,
-        after=after,
-        objects_removed=before.objects - after.objects if before and after else None,
-        revisions_removed=before.records - after.records if before and after else None,
-        findings=findings,
-    )
-
-
-def _without_collection(storage: Any, spec: Spec) -> dict[str, bool]:
-    from inspect import signature
-
-    if "gc" not in signature(storage.pack).parameters:
-        raise Unsupported(f"{spec.text} decides by itself what it collects: --no-gc does not reach it")
-    return {"gc": False}
-
-
-def _seconds(tid: int) -> float:
-    """Return the time for a storage's ``pack``: the first microsecond that does not cut the transaction off."""
-    moment = tid_time(tid)
-    return 0.0 if moment is None else moment.timestamp() + 1e-6
-
-
-def _figures(source: Source, progress: Progress) -> Figures:
-    census = source.census(progress=progress)
-    return Figures(source.info().bytes, census.transactions, census.records, census.objects)
-
-
-def _figures_if_any(source: Source, progress: Progress) -> Figures | None:
-    try:
-        return _figures(source, progress)
-    except Unsupported:
-        return None
 
 
 def _of(contents: Contents) -> Figures:
