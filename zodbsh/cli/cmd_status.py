@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from zodbsh.cli import options
 from zodbsh.render.output import emit
+from zodbsh.render.sizes import count_text
 
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
@@ -31,8 +33,14 @@ def command(database: Database, output: Output) -> None:
         emit(StatusView(session_status(database.session)), output)
         return
     from zodbsh.db.spec import parse_spec
+    from zodbsh.ops.status import taken_off
     from zodbsh.stage import store
 
-    stage = store.load(parse_spec(database.text))
+    spec = parse_spec(database.text)
+    stage = store.load(spec)
     with database.source() as source:
         emit(StatusView(status(source, stage)), output)
+        count = taken_off(source, spec)
+    if count:
+        what = count_text(count, "transaction")
+        output.note(f"`zodbsh undo {quote(spec.text)} --redo` puts back {what} that were taken off its end")

@@ -93,6 +93,16 @@ def diff_session(session: Session, *, target: str | None = None) -> DiffResult:
     return _diff(session.source(), pending, places, target)
 
 
+def diff_undo(source: Source, changes: Changes, deleted: Iterable[int], places: dict[int, Place]) -> DiffResult:
+    """Compare what an undo would bring back, and take away, with what is there now; ``places`` are those of now."""
+    now, after = Snapshot(source), Snapshot(OverlaySource(source, changes, deleted=deleted))
+    pairs = [_entry_pair(source, entry) for entry in changes.entries]
+    pairs += [_Pair(oid, now.record(oid), None) for oid in deleted]
+    again = [entry.oid for entry in changes.entries if entry.new]
+    places = places | places_of(after, again) if again else places
+    return DiffResult(source.info().name, changes.base_tid, None, _objects(after, places, now, pairs, None))
+
+
 def _diff(source: Source, changes: Changes, places: dict[int, Place], target: str | None) -> DiffResult:
     snapshot = Snapshot(OverlaySource(source, changes))
     pairs = [_entry_pair(source, entry) for entry in changes.entries]

@@ -1,0 +1,122 @@
+"""A Data.fs put together anew from pieces of files: whole, compared, walked through, and only then given its name."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from zodbsh.engine.columns import MISSING, Options
+from zodbsh.errors import StorageIOError
+from zodbsh.filestorage.damage import Damage, FramingDamage
+from zodbsh.filestorage.datafile import DataFile
+from zodbsh.filestorage.index import index_bytes
+from zodbsh.filestorage.tail import copy_range, digest_range
+from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import OutcomeUnknown, fsync_folder, publish, uninterrupted
+from zodbsh.source.columns import FileColumns, file_columns
+
+if TYPE_CHECKING:
+    from zodbsh.engine.columns import Columns
+
+_INDEX = ".index"
+# An index has a bucket for all oids that differ in these last bits only.
+_BUCKET_BITS = 16
+
+
+class Piece(NamedTuple):
+    """A part of a file, and the SHA-256 that it has."""
+
+    file: DataFile
+    start: int
+    length: int
+    digest: bytes
+
+
+def refile(
+    path: str,
+    pieces: Sequence[Piece],
+    *,
+    beside: Sequence[str] = (),
+    after: Callable[[], object] = bool,
+    hold: ExitStack,
+    progress: Progress = SILENT,
+) -> str | None:
+    """Replace the file ``path`` by the pieces, one after the other, and make its saved index that of the new file.
+
+    ``beside`` are further names under which the database is opened. No index that says more than the file has is ever
+    there: the old one goes before the new file gets its name. ``after`` is called once it has, and raises nothing.
+    From then on signals wait until ``hold`` is left: whoever stops the program hears what was done. Returns what went
+    wrong with the index. Have the write lock.
+
+    Raises OSError, StorageIOError, FramingDamage where nothing changed (but the index may be gone), OutcomeUnknown.
+    """
+    made: list[FileColumns] = []
+    size = sum(piece.length for piece in pieces)
+
+    def write(out: BinaryIO) -> None:
+        for piece in pieces:
+            copy_range(piece.file, piece.start, piece.length, out)
+
+    def verify(temporary: str) -> None:
+        with DataFile(temporary) as file:
+            if file.limit != size or not _same(file, pieces, progress):
+                raise StorageIOError(f"{path}: what was written does not read back the same; nothing changed")
+            made.append(_columns(path, file, progress))
+        # From here to the end the old file and what belongs to it change hands.
+        hold.enter_context(uninterrupted())
+        for name in {path, *beside}:
+            with suppress(FileNotFoundError):
+                os.unlink(name + _INDEX)
+                fsync_folder(os.path.dirname(name))
+
+    publish(path, write, verify=verify)
+    after()
+    try:
+        _write_index(path, made[0], pieces[0].file)
+    except (OSError, OutcomeUnknown) as exc:
+        return f"no index could be saved ({exc}): the next one to open the file scans it"
+    return None
+
+
+def _same(file: DataFile, pieces: Sequence[Piece], progress: Progress) -> bool:
+    position = 0
+    for piece in pieces:
+        if digest_range(file, position, piece.length, progress) != piece.digest:
+            return False
+        position += piece.length
+    return True
+
+
+def _columns(path: str, file: DataFile, progress: Progress) -> FileColumns:
+    def damaged(damage: Damage) -> None:
+        raise FramingDamage(path, damage, more=0)
+
+    return file_columns(file, damaged, options=Options(references=False), progress=progress)
+
+
+def _write_index(path: str, made: FileColumns, file: DataFile) -> None:
+    if file.read(0, 4) != b"FS30":
+        # Python 2's ZODB reads no index of ours, and makes its own.
+        return
+    mode = os.stat(path).st_mode & 0o666
+
+    def write(out: BinaryIO) -> None:
+        out.writelines(index_bytes(made.end, _places(made.columns)))
+
+    publish(path + _INDEX, write, mode=mode)
+
+
+def _places(columns: Columns) -> Iterator[tuple[int, int]]:
+    """Yield each object with the position of its newest record, by oid."""
+    oids, classes = columns.oids, columns.classes
+    # Sorting all of them at once would take many times the memory of the columns.
+    buckets: dict[int, array[int]] = {}
+    for number, oid in enumerate(oids):
+        if classes[number] != MISSING:
+            buckets.setdefault(oid >> _BUCKET_BITS, array("I")).append(number)
+    for bucket in sorted(buckets):
+        for number in sorted(buckets[bucket], key=oids.__getitem__):
+            yield oids[number], columns.position(number)
