@@ -362,7 +362,7 @@ def test_a_pack_that_fails_leaves_nothing(
 
     monkeypatch.setattr(chosen, step, fail)
     if step == "index_parts" and isinstance(failure, OSError):
-        assert "index could not be saved" in (pack(parse_spec(str(shop))).trouble or "")
+        assert "no index could be saved" in (pack(parse_spec(str(shop))).trouble or "")
         assert shop.read_bytes() != before
         return
     if step != "index_parts":
@@ -484,3 +484,14 @@ def test_days_and_a_time_exclude_each_other() -> None:
     assert pack_time(days=10**9, to=None) == 0
     with pytest.raises(UsageError):
         pack_time(days=1, to=7)
+
+
+def test_an_index_under_a_links_name_goes(shop: Path, tmp_path: Path) -> None:
+    """ZODB keeps the index beside the name that it was given, and would believe one of the file before."""
+    link = tmp_path / "elsewhere" / "Data.fs"
+    link.parent.mkdir()
+    link.symlink_to(shop)
+    FileStorage(str(link)).close()
+    assert Path(f"{link}.index").exists()
+    pack(parse_spec(str(link)))
+    assert not Path(f"{link}.index").exists()

@@ -127,7 +127,7 @@ def test_a_pack_that_is_killed_is_finished_by_the_next(
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packfile, "_remove", killed) if moment == "before" else monkeypatch.setattr(
+    monkeypatch.setattr(packfile, "drop_indexes", killed) if moment == "before" else monkeypatch.setattr(
         packblobs, "carry_out", killed
     )
     with pytest.raises(KeyboardInterrupt):

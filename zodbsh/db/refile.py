@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO, NamedTuple
 
-from zodbsh.engine.columns import MISSING, Options
+from zodbsh.engine.columns import Options
 from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.datafile import DataFile
-from zodbsh.filestorage.index import index_bytes
+from zodbsh.filestorage.indexsave import drop_indexes, save_index
 from zodbsh.filestorage.tail import copy_range, digest_range
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, fsync_folder, publish, uninterrupted
+from zodbsh.publish import publish, uninterrupted
 from zodbsh.source.columns import FileColumns, file_columns
-
-if TYPE_CHECKING:
-    from zodbsh.engine.columns import Columns
-
-_INDEX = ".index"
-# An index has a bucket for all oids that differ in these last bits only.
-_BUCKET_BITS = 16
 
 
 class Piece(NamedTuple):
@@ -67,18 +58,11 @@ def refile(
             made.append(_columns(path, file, progress))
         # From here to the end the old file and what belongs to it change hands.
         hold.enter_context(uninterrupted())
-        for name in {path, *beside}:
-            with suppress(FileNotFoundError):
-                os.unlink(name + _INDEX)
-                fsync_folder(os.path.dirname(name))
+        drop_indexes({path, *beside})
 
     publish(path, write, verify=verify)
     after()
-    try:
-        _write_index(path, made[0], pieces[0].file)
-    except (OSError, OutcomeUnknown) as exc:
-        return f"no index could be saved ({exc}): the next one to open the file scans it"
-    return None
+    return save_index(path, made[0].end, made[0].columns)
 
 
 def _same(file: DataFile, pieces: Sequence[Piece], progress: Progress) -> bool:
@@ -95,28 +79,3 @@ def _columns(path: str, file: DataFile, progress: Progress) -> FileColumns:
         raise FramingDamage(path, damage, more=0)
 
     return file_columns(file, damaged, options=Options(references=False), progress=progress)
-
-
-def _write_index(path: str, made: FileColumns, file: DataFile) -> None:
-    if file.read(0, 4) != b"FS30":
-        # Python 2's ZODB reads no index of ours, and makes its own.
-        return
-    mode = os.stat(path).st_mode & 0o666
-
-    def write(out: BinaryIO) -> None:
-        out.writelines(index_bytes(made.end, _places(made.columns)))
-
-    publish(path + _INDEX, write, mode=mode)
-
-
-def _places(columns: Columns) -> Iterator[tuple[int, int]]:
-    """Yield each object with the position of its newest record, by oid."""
-    oids, classes = columns.oids, columns.classes
-    # Sorting all of them at once would take many times the memory of the columns.
-    buckets: dict[int, array[int]] = {}
-    for number, oid in enumerate(oids):
-        if classes[number] != MISSING:
-            buckets.setdefault(oid >> _BUCKET_BITS, array("I")).append(number)
-    for bucket in sorted(buckets):
-        for number in sorted(buckets[bucket], key=oids.__getitem__):
-            yield oids[number], columns.position(number)

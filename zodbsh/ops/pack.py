@@ -162,6 +162,7 @@ def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, progress: Pr
             source,
             plan,
             keep_old=keep_old,
+            beside=[os.path.abspath(spec.path)],
             before_publishing=lambda: packblobs.write_down(path, blobs) if blobs and blobs.files else None,
             progress=progress,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,15 +21,15 @@ from zodbsh.engine.packing import Changed, Copied
 from zodbsh.errors import DamagedDatabase, ExitCode, ObjectNotFound, ZodbshError
 from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.datafile import DataFile
-from zodbsh.filestorage.index import index_file
+from zodbsh.filestorage.indexsave import drop_indexes, save_index
 from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.ids import oid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import DiskFullError, fsync_folder, publish, require_room, staged
+from zodbsh.publish import DiskFullError, require_room, staged
 from zodbsh.source.columns import file_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from zodbsh.source.file import FileSource
 
@@ -71,12 +71,14 @@ def pack_file(
     plan: Plan,
     *,
     keep_old: bool = True,
+    beside: Iterable[str] = (),
     before_publishing: Callable[[], None] = lambda: None,
     progress: Progress = SILENT,
 ) -> Packed:
     """Pack the file of ``source``, whose lock is held, as planned.
 
-    ``before_publishing`` is called once the copy is known to be right. Raises
+    ``beside`` are further names under which it is opened, ``before_publishing`` is called once the copy is known to be
+    right. Raises
     DiskFullError, OSError, PackFailed, DamagedDatabase (the file changed): then
     nothing changed. Raises OutcomeUnknown as `publish` does.
     """
@@ -94,14 +96,14 @@ def pack_file(
             columns, after = _verify(temporary, end, source, plan, progress)
             before_publishing()
             # An index of the file before would pass for one of the packed file.
-            _remove(path + ".index")
+            drop_indexes({path, *beside})
     except _NothingGone:
         return Packed(before, None)
     except Changed as exc:
         raise DamagedDatabase(
             f"{path} changed while it was packed, though its lock is held", hint="Nothing changed. Try again."
         ) from exc
-    return Packed(before, after, _save_index(path, end, columns))
+    return Packed(before, after, save_index(path, end, columns))
 
 
 def _all_stays(plan: Plan) -> bool:
@@ -215,19 +217,3 @@ def _is_there(source: FileSource, oid: int) -> bool:
 
 def _refuse(damage: Damage) -> None:
     raise PackFailed(f"the packed copy does not read back: {damage}")
-
-
-def _save_index(path: str, end: int, columns: Columns) -> str | None:
-    """Write the saved index; it is a hint, so what goes wrong is only told."""
-    try:
-        parts = index_file(end, chosen.index_parts(columns))
-        publish(path + ".index", lambda file: file.writelines(parts), like=path)
-    except (OSError, ZodbshError) as exc:
-        return f"the index could not be saved ({exc}); whoever opens the file next makes a new one"
-    return None
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-        fsync_folder(os.path.dirname(path))
