@@ -94,6 +94,10 @@ def outputs(tmp_path_factory):
     found["undo DATABASE TID..."] = zodbsh("undo", "a.fs", zodbsh("log", "a.fs")[0]["tid"])
     found["undo --after"] = zodbsh("undo", "a.fs", "--after", found["commit"]["tid"])
     found["undo --redo"] = zodbsh("undo", "a.fs", "--redo")
+    found["backup"] = zodbsh("backup", "a.fs", "backups")
+    found["backup --list"] = zodbsh("backup", "--list", "backups")
+    found["backup --verify"] = zodbsh("backup", "--verify", "backups")
+    found["restore"] = zodbsh("restore", "backups", "restored.fs")
     found["pack"] = zodbsh("pack", "a.fs", "-y")
     found["Errors"] = zodbsh("inspect", "no.fs", status=3)
     return found

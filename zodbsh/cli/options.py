@@ -62,7 +62,8 @@ class DatabaseArgument(click.Argument):
         if session is not None:
             return Database(session.spec.text, session)
         text = super().process_value(ctx, value)
-        return None if text is None else Database(text)
+        # Where it is left out, newer releases of click say so with a value of their own.
+        return Database(text) if isinstance(text, str) else None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete file names."""

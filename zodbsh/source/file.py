@@ -175,7 +175,7 @@ class FileSource:
         """
         folder = self._blob_dir or f"{self.path}.blobs"
         if self._layout is None:
-            self._layout = _blob_layout(folder)
+            self._layout = blob_layout(folder)
         return (folder, self._layout) if self._layout or os.path.lexists(folder) else None
 
     def blob_path(self, oid: int, tid: int) -> str | None:
@@ -220,7 +220,7 @@ def _transaction(found: StoredTransaction) -> Transaction:
     )
 
 
-def _blob_layout(folder: str) -> str:
+def blob_layout(folder: str) -> str:
     """Return the layout of a blob folder by ZODB's rules (``ZODB/blob.py``), "" where there is no such folder."""
     try:
         names = os.listdir(folder)

@@ -1,0 +1,402 @@
+"""``zodbsh restore``: a database from a folder of backups, as of a time, verified before it gets its name.
+
+Written whole under a temporary name, checked against the manifests (or repozo's
+``.dat``), scanned, cut after the last transaction not after the time, then
+renamed. Blobs are those that the restored content names.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from shlex import quote
+from typing import BinaryIO, NamedTuple
+
+from zodbsh.errors import UsageError
+from zodbsh.filestorage.datafile import DataFile, EmptyFile, NotFileStorage, read_magic
+from zodbsh.filestorage.parts import check_part
+from zodbsh.filestorage.repository import (
+    LARGEST_INDEX,
+    BackupDamaged,
+    BackupNotFound,
+    Folder,
+    read_folder,
+    read_regular,
+    stamp_time,
+)
+from zodbsh.filestorage.stream import TransactionStream
+from zodbsh.filestorage.structs import MAGIC_SIZE
+from zodbsh.findings import Finding
+from zodbsh.ids import MAX_ID, tid_text
+from zodbsh.ops.backupblobs import blob_revisions
+from zodbsh.ops.backupchain import Piece, check_order, facts, pieces, recorded_blobs
+from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
+from zodbsh.ops.restoreblobs import NewBlobs
+from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import AlreadyExists, failing_well, require_room, staged, uninterrupted
+from zodbsh.times import tid_time, time_text
+
+# Remains of another database under this name: ZODB would read the first, and a pack would destroy the second.
+_REMAINS = (".index", ".old", ".pack", ".stage")
+_OLD = ".old"
+
+
+class RestoreResult(NamedTuple):
+    """A restored database: from which step, up to which transaction.
+
+    ``cut`` is how many bytes of the step are later than the time asked for. ``old`` is where the database stays that
+    was in the way, ``blobs`` where the blobs are (None: there are none). ``findings`` are blobs that the backup has
+    not got.
+    """
+
+    folder: str
+    path: str | None
+    step: str
+    size: int
+    cut: int
+    transactions: int
+    last_tid: int
+    blob_folder: str | None
+    blobs: int
+    blob_bytes: int
+    old: str | None
+    findings: tuple[Finding, ...] = ()
+
+
+class Plan(NamedTuple):
+    """Which steps are read, and up to which tid."""
+
+    folder: Folder
+    pieces: list[Piece]
+    until: int
+
+
+def plan_restore(path: str, at: int = MAX_ID) -> Plan:
+    """Choose the steps that hold the newest state at or before ``at``.
+
+    Raises BackupNotFound, BackupDamaged, StorageIOError.
+    """
+    folder = read_folder(path)
+    if not folder.chains:
+        raise BackupNotFound(f"there is no full backup in {path}")
+    if at == MAX_ID:
+        chain = pieces(folder, folder.chains[-1])
+        check_order(chain)
+        return _sound(Plan(folder, chain, at))
+    return _plan_at(folder, at)
+
+
+def _plan_at(folder: Folder, at: int) -> Plan:
+    """Choose the first backup that reaches up to ``at``: later ones may have lost history to a pack.
+
+    Where none does, the first one made after that time is exact, too, unless a pack took what was then; else the
+    newest one made before it is what is known.
+    """
+    earlier: list[Piece] | None = None
+    oldest, damaged = MAX_ID, None
+    moment = tid_time(at) or datetime.max.replace(tzinfo=UTC)
+    for chain in folder.chains:
+        found = pieces(folder, chain)
+        try:
+            check_order(found)
+            for number, fact in enumerate(facts(found)):
+                exact_from = max(fact.packed_tid, fact.first_tid)
+                oldest = min(oldest, exact_from)
+                if exact_from > at:
+                    continue
+                if fact.last_tid >= at:
+                    return _sound(Plan(folder, found[: number + 1], at))
+                if earlier is None or not _is_after(earlier, moment) or _is_before(found[number], moment):
+                    earlier = found[: number + 1]
+        except BackupDamaged as exc:
+            # It may be of another time.
+            damaged = damaged or exc
+    if damaged is not None:
+        raise damaged
+    if earlier is None:
+        raise _nothing_of(folder.path, at, oldest)
+    return _sound(Plan(folder, earlier, at))
+
+
+def _sound(plan: Plan) -> Plan:
+    """Raise BackupDamaged where a manifest is damaged: the blobs that it names are not known."""
+    for piece in plan.pieces:
+        if piece.trouble:
+            raise BackupDamaged(
+                piece.trouble,
+                hint="Without that file the database is restored by its MD5, and the blobs that other manifests name.",
+            )
+    return plan
+
+
+def _is_after(chain: list[Piece], moment: datetime) -> bool:
+    made = stamp_time(chain[-1].step.stamp)
+    return made is not None and made > moment
+
+
+def _is_before(piece: Piece, moment: datetime) -> bool:
+    made = stamp_time(piece.step.stamp)
+    return made is not None and made <= moment
+
+
+def restore(
+    path: str,
+    out: str,
+    *,
+    at: int = MAX_ID,
+    force: bool = False,
+    blobs: str | None = None,
+    with_blobs: bool = True,
+    copy_blobs: bool = False,
+    progress: Progress = SILENT,
+) -> RestoreResult:
+    """Write the database to ``out``, its blobs to the folder ``blobs`` (``<out>.blobs``).
+
+    Where ``out`` is there, ``force`` replaces it, under its write lock; it stays as ``.old``, and so does its folder of
+    blobs. Raises BackupNotFound, BackupDamaged, AlreadyExists, DatabaseLocked, StorageIOError, OutcomeUnknown;
+    nothing has changed then (OutcomeUnknown apart).
+    """
+    _check_free(out, blobs, force=force, with_blobs=with_blobs)
+    if os.path.realpath(os.path.dirname(out)) == os.path.realpath(path):
+        raise UsageError(f"{out} would be among the backups", hint="Restore to another folder.")
+    plan = plan_restore(path, at)
+    with failing_well(out, "restored"), _locked(out):
+        restoring = _Restoring(plan, out, blobs, force=force, copy=copy_blobs, progress=progress)
+        return restoring.run(with_blobs=with_blobs)
+
+
+def stream(path: str, out: BinaryIO, *, at: int = MAX_ID, progress: Progress = SILENT) -> RestoreResult:
+    """Write the database, without blobs, to a pipe; what is wrong shows when its bytes are written already.
+
+    ``blobs`` of the result are those left out.
+    Raises BackupNotFound, BackupDamaged, StorageIOError, OSError.
+    """
+    plan = plan_restore(path, at)
+    cut = _Cut(out, plan.until)
+    progress.start("restoring", plan.pieces[-1].end, "bytes")
+    for piece in plan.pieces:
+        with _last_good(plan, piece):
+            _copy(piece, cut.feed, progress)
+            if cut.stream.damage is not None:
+                raise BackupDamaged(f"{piece.path} is damaged at {cut.stream.damage}")
+    cut.close(plan.pieces[-1].path)
+    progress.finish()
+    last = plan.pieces[-1]
+    found = cut.stream
+    left_out = sum(1 for blob in recorded_blobs(plan.pieces).values() if blob.tid <= found.last_tid)
+    return RestoreResult(
+        path, None, last.step.name, found.end, (last.end or found.end) - found.end, found.transactions,
+        found.last_tid, None, left_out, 0, None,
+    )  # fmt: skip
+
+
+class _Cut:
+    """Passes on what belongs to whole transactions up to a tid."""
+
+    def __init__(self, out: BinaryIO, until: int) -> None:
+        self.stream = TransactionStream(until=until)
+        self._out = out
+        self._held = b""
+        self._written = 0
+
+    def feed(self, data: bytes) -> None:
+        if self.stream.stopped:
+            return
+        self.stream.feed(data)
+        held = self._held + data
+        ready = self.stream.ready - self._written
+        self._out.write(held[:ready])
+        self._held = held[ready:]
+        self._written += ready
+
+    def close(self, path: str) -> None:
+        self.stream.close()
+        if self.stream.damage is not None:
+            raise BackupDamaged(f"{path} is damaged at {self.stream.damage}")
+        self._out.flush()
+
+
+class _Restoring:
+    """One restore to a file."""
+
+    def __init__(self, plan: Plan, out: str, blobs: str | None, *, force: bool, copy: bool, progress: Progress) -> None:
+        self._plan, self._out, self._blobs, self._copy = plan, out, blobs, copy
+        self._progress = progress
+        self._replaces = force and os.path.exists(out)
+
+    def run(self, *, with_blobs: bool) -> RestoreResult:
+        plan, out = self._plan, self._out
+        size = sum(piece.size or 0 for piece in plan.pieces)
+        require_room(os.path.dirname(out), size + size // 50, "the restored database")
+        mode = stat.S_IMODE(os.stat(plan.pieces[0].path).st_mode) & 0o666 | 0o600
+        old = os.path.realpath(out) + _OLD if self._replaces else None
+        # From the moment when all is written, signals wait until every name is given.
+        with ExitStack() as held, ExitStack() as stack:
+            # The last one that is entered gets its name first.
+            index_file = stack.enter_context(staged(f"{out}.index", mode=mode))
+            blobs = stack.enter_context(NewBlobs(self._blob_folder))
+            data_file = stack.enter_context(
+                staged(out, exclusive=not self._replaces, mode=mode, keep=_OLD if self._replaces else None)
+            )
+            scan = self._write_data(data_file)
+            with open(index_file, "r+b") as file:
+                file.writelines(self._saved_index(scan) or scan.index_file())
+            has_blobs = with_blobs and self._fill_blobs(blobs, data_file, scan)
+            held.enter_context(uninterrupted())
+            if has_blobs:
+                blobs.put()
+            with suppress(FileNotFoundError):
+                # It belongs to what is replaced; without one ZODB scans the file.
+                os.unlink(f"{out}.index")
+        return RestoreResult(
+            plan.folder.path, out, plan.pieces[-1].step.name, scan.end, size - scan.end, len(scan.ends), scan.last_tid,
+            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, tuple(blobs.findings),
+        )  # fmt: skip
+
+    @property
+    def _blob_folder(self) -> str:
+        return self._blobs or f"{self._out}.blobs"
+
+    def _write_data(self, path: str) -> Scan:
+        """Write the database to a file, check it, and cut it at the time."""
+        plan, progress = self._plan, self._progress
+        progress.start("restoring", plan.pieces[-1].end, "bytes")
+        with open(path, "r+b") as file:
+            for piece in plan.pieces:
+                with _last_good(plan, piece):
+                    _copy(piece, lambda data: _write(file, data), progress)
+        progress.finish()
+        with DataFile(path) as data:
+            try:
+                read_magic(data)
+            except (EmptyFile, NotFileStorage) as exc:
+                raise BackupDamaged(f"{plan.pieces[0].path} is damaged: it does not begin as a FileStorage") from exc
+            try:
+                scan = scan_source(data, until=plan.until, progress=progress)
+            except SourceDamaged as exc:
+                raise self._damaged(exc) from exc
+            later = data.current_size() - scan.end
+        if scan.tail:
+            raise BackupDamaged(f"{plan.pieces[-1].path} is damaged: it ends within a transaction")
+        if later and not scan.ends:
+            raise _nothing_of(plan.folder.path, plan.until, MAX_ID)
+        if later:
+            os.truncate(path, scan.end)
+        return scan
+
+    def _saved_index(self, scan: Scan) -> list[bytes] | None:
+        """Return the index that the backup has of this state, None where there is none that a manifest vouches for."""
+        last = self._plan.pieces[-1]
+        if last.manifest is None or last.end != scan.end:
+            return None
+        with suppress(OSError):
+            raw = read_regular(self._plan.folder.join(last.step.stamp + ".index"), LARGEST_INDEX)
+            if sha256(raw).hexdigest() == last.manifest.index_sha256:
+                return [raw]
+        return None
+
+    def _damaged(self, exc: SourceDamaged) -> BackupDamaged:
+        """Name the file of the backup in which a damage of the whole is."""
+        place = exc.damage.position
+        piece = next((p for p in self._plan.pieces if p.end is not None and place < p.end), self._plan.pieces[-1])
+        return BackupDamaged(
+            f"{piece.path} is damaged at byte {place - piece.start:,} of it: {exc.damage}",
+            hint=_good_before(self._plan, piece),
+        )
+
+    def _fill_blobs(self, blobs: NewBlobs, path: str, scan: Scan) -> bool:
+        """Make the folder of blobs; tell whether there is to be one."""
+        with DataFile(path) as data:
+            wanted = list(blob_revisions(data, scan.columns, MAGIC_SIZE, scan.end))
+        if not wanted and self._blobs is None and not os.path.lexists(self._blob_folder):
+            return False
+        recorded = recorded_blobs(self._plan.pieces)
+        blobs.fill(self._plan.folder.path, wanted, recorded, copy=self._copy, progress=self._progress)
+        return True
+
+
+def _copy(piece: Piece, write: Callable[[bytes], None], progress: Progress) -> None:
+    """Hand on a step's content, compared with what is recorded of it."""
+    check_part(
+        piece.path, compressed=piece.step.compressed, chunks=piece.chunks, md5sum=piece.md5, size=piece.size,
+        also=write, progress=progress, done=piece.start,
+    )  # fmt: skip
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+
+
+@contextmanager
+def _last_good(plan: Plan, piece: Piece) -> Iterator[None]:
+    """Say of a damage which state can still be had."""
+    try:
+        yield
+    except BackupDamaged as exc:
+        raise BackupDamaged(exc.message, hint=_good_before(plan, piece)) from exc
+
+
+def _good_before(plan: Plan, piece: Piece) -> str:
+    """Return a hint at the newest state that does without a step."""
+    number = plan.pieces.index(piece)
+    for earlier in reversed(plan.pieces[:number]):
+        if earlier.manifest is not None:
+            tid = earlier.manifest.last_tid
+            return f"What comes before it may be good: `--at {tid_text(tid)}` ({time_text(tid)})."
+    place = next((n for n, chain in enumerate(plan.folder.chains) if chain.full == plan.pieces[0].step), 0)
+    for chain in reversed(plan.folder.chains[:place]):
+        for earlier in reversed(pieces(plan.folder, chain)):
+            if earlier.manifest is not None:
+                tid = earlier.manifest.last_tid
+                return f"An earlier backup may be good: `--at {tid_text(tid)}` ({time_text(tid)})."
+    return BackupDamaged.hint
+
+
+def _nothing_of(path: str, at: int, oldest: int) -> BackupNotFound:
+    known = f"The oldest state is of {time_text(oldest)}; " if oldest not in (0, MAX_ID) else ""
+    return BackupNotFound(
+        f"no backup in {path} is of {time_text(at)} ({tid_text(at)}) or before",
+        hint=f"{known}`zodbsh backup --list {quote(path)}` shows what there is.",
+    )
+
+
+def _check_free(out: str, blobs: str | None, *, force: bool, with_blobs: bool) -> None:
+    if not os.path.basename(out):
+        raise UsageError(f"{out!r} names no file")
+    folder = os.path.dirname(out) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"there is no folder {folder}", hint="Create the folder first.")
+    if os.path.isdir(out):
+        raise UsageError(f"{out} is a folder", hint="Name the file to write: a Data.fs.")
+    if os.path.lexists(out) and not force:
+        raise AlreadyExists(f"{out} exists already", hint="`--force` replaces it; it stays as `.old`.")
+    remains = (".pack", ".stage") if force else _REMAINS
+    taken = [out + suffix for suffix in remains if os.path.lexists(out + suffix)]
+    if taken:
+        raise AlreadyExists(
+            f"{', '.join(taken)}: left over from another database of this name",
+            hint="Move it away, or choose another name; it would be taken for the restored database's.",
+        )
+    blob_folder = blobs or f"{out}.blobs"
+    if with_blobs and not force and os.path.lexists(blob_folder) and not _is_empty_folder(blob_folder):
+        raise AlreadyExists(f"{blob_folder} exists already", hint="`--force` replaces it; it stays as `.old`.")
+
+
+def _is_empty_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
+
+
+@contextmanager
+def _locked(out: str) -> Iterator[None]:
+    """Hold the write lock of the database that is replaced, if there is one."""
+    if not os.path.exists(out):
+        yield
+        return
+    from zodbsh.db.locks import write_lock
+
+    with write_lock(out):
+        yield

@@ -1,0 +1,165 @@
+"""Putting blobs back: a new folder, made whole beside its place, that takes the place of the old one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Self
+
+from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name
+from zodbsh.filestorage.backupmanifest import Blob
+from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
+from zodbsh.findings import Finding
+from zodbsh.ids import oid_text, tid_text
+from zodbsh.ops.backupblobs import Wanted, add_file, blob_file, digest_of, size_of
+from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import OutcomeUnknown, fsync_folder, temporary_name, uninterrupted
+from zodbsh.source.file import blob_layout
+
+OLD = ".old"
+
+
+class NewBlobs:
+    """The folder of blobs that is to be ``target``; a context manager.
+
+    `fill` makes it beside its place, `put` gives it its name. Where the block then ends well, what was there before
+    stays as ``.old``, in the place of an earlier one; where it fails, all is as it was. Until then the new folder has
+    the old one's files, too: whatever ends this early, the database that is there finds its blobs.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = os.path.realpath(target)
+        self.blobs = self.bytes = 0
+        self.findings: list[Finding] = []
+        self._staged = temporary_name(self.target)
+        self._old = self.target + OLD
+        self._aside = temporary_name(self._old)
+        self._extra: list[str] = []
+        self._replaces = False
+        self._put = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        with uninterrupted():
+            if self._put:
+                if exc is None or isinstance(exc, OutcomeUnknown):
+                    self._settle()
+                else:
+                    self._take_back()
+            shutil.rmtree(self._staged, ignore_errors=True)
+
+    def fill(
+        self,
+        backup: str,
+        wanted: Iterable[Wanted],
+        recorded: Mapping[tuple[int, int], Blob],
+        *,
+        copy: bool,
+        progress: Progress = SILENT,
+    ) -> None:
+        """Link or copy the wanted blobs, each compared with its manifest. Raises BackupDamaged, OSError."""
+        os.mkdir(self._staged, 0o700)
+        with open(os.path.join(self._staged, ".layout"), "w", encoding="ascii") as marker:
+            marker.write(f"{LAYOUT}\n")
+            marker.flush()
+            os.fsync(marker.fileno())
+        folders = {self._staged}
+        progress.start("restoring blobs", None, "blobs")
+        for done, (oid, tid, certain) in enumerate(wanted):
+            progress.advance(done)
+            path, blob = blob_file(backup, oid, tid), recorded.get((oid, tid))
+            size = size_of(path)
+            if size is None and blob is None:
+                if certain:
+                    self.findings.append(Finding("blob-missing", oid, tid, None, "its file is not in the backup"))
+                continue
+            if blob is not None and (size != blob.size or digest_of(path) != blob.sha256):
+                raise _bad_blob(path, blob, missing=size is None)
+            target = os.path.join(self._staged, blob_name(LAYOUT, oid, tid))
+            _make_folders(os.path.dirname(target), self._staged, folders)
+            add_file(path, target, copy=copy)
+            self.blobs += 1
+            self.bytes += size or 0
+        self._replaces = os.path.lexists(self.target)
+        if self._replaces:
+            _dress(self._staged, self.target)
+            self._extra = _add_old(self._staged, self.target, folders)
+        for folder in sorted(folders, reverse=True):
+            fsync_folder(folder)
+        progress.finish()
+
+    def put(self) -> None:
+        """Give the folder its name. Raises OSError; all is as it was then."""
+        self._put = True
+        if self._replaces:
+            if os.path.lexists(self._old):
+                os.rename(self._old, self._aside)
+            os.rename(self.target, self._old)
+        os.rename(self._staged, self.target)
+        fsync_folder(os.path.dirname(self.target))
+
+    def _settle(self) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
+        for path in self._extra:
+            with suppress(OSError):
+                os.unlink(path.replace(self._staged, self.target, 1))
+
+    def _take_back(self) -> None:
+        if not os.path.lexists(self._staged):
+            os.rename(self.target, self._staged)
+        if self._replaces and not os.path.lexists(self.target):
+            os.rename(self._old, self.target)
+        if os.path.lexists(self._aside):
+            os.rename(self._aside, self._old)
+
+
+def _bad_blob(path: str, blob: Blob, *, missing: bool) -> BackupDamaged:
+    what = "missing" if missing else "damaged: it is not what its manifest says"
+    return BackupDamaged(
+        f"{path} (the blob {oid_text(blob.oid)} of {tid_text(blob.tid)}) is {what}",
+        hint="`--no-blobs` restores the database without its blobs.",
+    )
+
+
+def _make_folders(folder: str, top: str, made: set[str]) -> None:
+    if folder == top or folder in made:
+        return
+    _make_folders(os.path.dirname(folder), top, made)
+    made.add(folder)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+
+
+def _dress(staged: str, old: str) -> None:
+    """Give the new folder the old one's mode and, as far as the system lets us, owner."""
+    status = os.stat(old)
+    os.chmod(staged, stat.S_IMODE(status.st_mode))
+    if (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid()):
+        return
+    for where, _, _ in os.walk(staged):
+        with suppress(PermissionError):
+            os.chown(where, status.st_uid, status.st_gid)
+
+
+def _add_old(staged: str, old: str, made: set[str]) -> list[str]:
+    """Link the old folder's files into the new one; return their paths there."""
+    layout = blob_layout(old)
+    added: list[str] = []
+    if layout not in LAYOUTS:
+        return added
+    for found in blob_files(old, layout):
+        if not isinstance(found, BlobFile):
+            continue
+        path = os.path.join(staged, blob_name(LAYOUT, found.oid, found.tid))
+        if os.path.lexists(path):
+            continue
+        _make_folders(os.path.dirname(path), staged, made)
+        with suppress(OSError):
+            os.link(found.path, path)
+            added.append(path)
+    return added
