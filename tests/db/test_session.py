@@ -129,8 +129,8 @@ def test_damage_is_refused_before_anything_is_written(path):
     with pytest.raises(DamagedDatabase, match="repeated length") as caught:
         Session.open(str(path))
     assert caught.value.hint == (
-        "Nothing was changed. Restore a backup, or read what comes before the damage: "
-        f"`zodbsh inspect {path} --ignore-damage`."
+        f"Nothing was changed. `zodbsh recover {path} NEW` saves what is sound into a new file; "
+        f"`zodbsh inspect {path} --ignore-damage` reads what comes before."
     )
     assert (path.read_bytes(), sorted(os.listdir(path.parent))) == (bytes(data), before)
 

@@ -98,6 +98,9 @@ def outputs(tmp_path_factory):
     found["backup --list"] = zodbsh("backup", "--list", "backups")
     found["backup --verify"] = zodbsh("backup", "--verify", "backups")
     found["restore"] = zodbsh("restore", "backups", "restored.fs")
+    damaged = (folder / "a.fs").read_bytes()
+    (folder / "damaged.fs").write_bytes(damaged[:-60])
+    found["recover"] = zodbsh("recover", "damaged.fs", "recovered.fs", status=1, of_stderr=False)
     found["pack"] = zodbsh("pack", "a.fs", "-y")
     found["Errors"] = zodbsh("inspect", "no.fs", status=3)
     return found

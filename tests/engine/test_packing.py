@@ -15,7 +15,7 @@ from persistent.mapping import PersistentMapping
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from engines import NATIVE, passes
-from histories import random_history, tids
+from random_history import random_history, tids
 
 from zodbsh.engine import packing
 from zodbsh.engine.columns import DELETED, Options

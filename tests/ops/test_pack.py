@@ -22,7 +22,7 @@ from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from histories import contents, random_history, records, tids
+from random_history import contents, random_history, records, tids
 
 from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.spec import parse_spec

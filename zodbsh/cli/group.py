@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "refs": Entry("references", "Show what an object refers to, and what refers to it."),
     "why": Entry("references", "Show the path from the root by which an object lives."),
     "verify": Entry("health", "Check whether a database is sound."),
+    "recover": Entry("health", "Save what is sound in a damaged file into a new one."),
     "backup": Entry("safety copies", "Back a database up, or look at its backups."),
     "restore": Entry("safety copies", "Restore a database from its backups."),
 }

@@ -50,5 +50,6 @@ def way_out(path: str, *, writing: bool) -> str:
 
     look = f"zodbsh inspect {quote(path)} --ignore-damage"
     if writing:
-        return f"Nothing was changed. Restore a backup, or read what comes before the damage: `{look}`."
+        save = f"zodbsh recover {quote(path)} NEW"
+        return f"Nothing was changed. `{save}` saves what is sound into a new file; `{look}` reads what comes before."
     return f"`{look}` reads what comes before the damage."

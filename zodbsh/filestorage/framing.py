@@ -230,7 +230,7 @@ class Window:
 
     def __init__(self, file: DataFile, chunk: int = _CHUNK) -> None:
         self._file = file
-        self._chunk = chunk
+        self.chunk = chunk
         self.base = 0
         self.data = b""
 
@@ -240,7 +240,7 @@ class Window:
         if offset >= 0 and offset + size <= len(self.data):
             return offset
         # The file as it was opened: what comes later is not ours.
-        wanted = min(self._chunk, self._file.limit - position)
+        wanted = min(self.chunk, self._file.limit - position)
         if wanted < size:
             return -1
         self.data, self.base = self._file.read(position, wanted), position

@@ -18,7 +18,7 @@ from zodbsh.source.base import Revision, SourceInfo, Transaction
 from zodbsh.source.columns import FileColumns, file_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from zodbsh.engine.census import Census
 
@@ -167,6 +167,10 @@ class FileSource:
         """Yield the oid of each object that exists at ``at``, in order. Raises FramingDamage."""
         positions = self._lookup.positions(at)
         return (oid for oid in sorted(positions) if self._reader.exists(oid, positions[oid]))
+
+    def positions(self) -> Mapping[int, int]:
+        """Return where each object's newest record is, deletions included. Raises FramingDamage."""
+        return self._lookup.positions()
 
     def blob_folder(self) -> tuple[str, str] | None:
         """Return the folder of blob files and its layout, None where there is no such folder.

@@ -1,0 +1,371 @@
+"""Writing what was chosen of a damaged file into a new one.
+
+Previous pointers are made anew, back-pointers are led to their record's new
+place. A record whose back-pointer leads to what is lost is lost with it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+from struct import Struct
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from zodbsh.engine.columns import Newest
+from zodbsh.errors import StorageIOError
+from zodbsh.filestorage.salvagemap import Pointers
+from zodbsh.filestorage.salvageparts import Forward, Fragment, Reader, Stretch
+from zodbsh.filestorage.salvageplan import Plan, transactions
+from zodbsh.filestorage.structs import (
+    COMMITTED,
+    DATA_HEADER,
+    NUMBER,
+    PACKED,
+    PREVIOUS_OFFSET,
+    TRANSACTION_HEADER,
+    DataHeader,
+)
+from zodbsh.filestorage.writer import DataWriter
+from zodbsh.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from zodbsh.filestorage.datafile import DataFile
+    from zodbsh.filestorage.salvage import Survey
+
+LOST_HEADER = b"recovered by zodbsh: the header of this transaction was lost"
+
+_RECORD = DATA_HEADER.size
+_PAIR = Struct(">QQ")
+_PIECE = 4 << 20
+# A transaction up to this size is patched in memory.
+_PATCHED = 32 << 20
+
+
+class LostRevision(NamedTuple):
+    """A revision that is known to have been there: ``position`` in the damaged file (as its pointers count), ``tid``
+    where it is known, and why it is lost."""
+
+    oid: int
+    tid: int | None
+    position: int
+    reason: str
+
+
+class Damaged(NamedTuple):
+    """A transaction that was not sound: what is kept of it, and whether its header is the one it had."""
+
+    tid: int
+    position: int
+    records: int
+    header: bool
+
+
+class Rebuilt(NamedTuple):
+    """What was written, and what is known to be lost.
+
+    ``ranges`` is what was taken of gaps and of transactions that were not copied whole.
+    """
+
+    transactions: int
+    records: int
+    damaged: tuple[Damaged, ...]
+    lost: tuple[LostRevision, ...]
+    ranges: list[tuple[int, int]]
+    pointers: Pointers
+
+
+def rebuild(
+    file: DataFile, found: Survey, plan: Plan, output: BinaryIO, magic: bytes, progress: Progress = SILENT
+) -> Rebuilt:
+    """Write what was chosen into ``output``, an empty file. Raises StorageIOError, OSError."""
+    progress = Forward(progress)
+    progress.start("writing", file.limit, "bytes")
+    rebuilt = _Rebuild(file, found, plan, output, magic, progress).run()
+    progress.finish()
+    return rebuilt
+
+
+class _Rebuild:
+    """One new file."""
+
+    def __init__(
+        self, file: DataFile, found: Survey, plan: Plan, output: BinaryIO, magic: bytes, progress: Progress
+    ) -> None:
+        self.file, self.found, self.plan, self.progress = file, found, plan, progress
+        self.reader = Reader(file)
+        self.pointers = Pointers(file, plan.parts)
+        self.transactions = self.records = 0
+        self.damaged: list[Damaged] = []
+        self.lost: list[LostRevision] = []
+        self.kept: list[tuple[int, int]] = []
+        self._oldest_lost = self.pointers.lost[0][0]
+        self.skipped = 0
+        self.writer = self._begin(output, magic)
+
+    def run(self) -> Rebuilt:
+        if self.plan.mixed:
+            self._mixed()
+        else:
+            for number, part in enumerate(self.plan.parts):
+                if number < self.skipped:
+                    continue
+                if isinstance(part, Fragment):
+                    self._fragment(part)
+                    continue
+                for tid, start, end in transactions(self.reader, part):
+                    self._sound(number, part.shift, tid, start, end)
+                    self.progress.advance(start)
+        self.writer.flush()
+        return Rebuilt(self.transactions, self.records, tuple(self.damaged), tuple(self.lost), self.kept, self.pointers)
+
+    def _begin(self, output: BinaryIO, magic: bytes) -> DataWriter:
+        """Copy what is sound from the beginning as it is: everything in it stays where it is."""
+        columns, parts = self.found.columns, self.plan.parts
+        first = parts[0] if parts else None
+        whole = self.found.stretches[:1]
+        if columns is None or self.plan.mixed or not whole or first != whole[0] or not isinstance(first, Stretch):
+            return DataWriter(output, magic)
+        position = 0
+        while position < first.end:
+            piece = self.file.read(position, min(_PIECE, first.end - position))
+            output.write(piece)
+            position += len(piece)
+            self.progress.advance(position)
+        self.pointers.copied(0, first.start, first.end, first.start)
+        self.transactions, self.records, self.skipped = first.transactions, first.records, 1
+        return DataWriter(output, magic, position=first.end, last_tid=first.last_tid, earlier=Newest(columns))
+
+    def _mixed(self) -> None:
+        """Write in the order of the tids; what stands in two transactions of one tid goes into one."""
+        streams: list[Iterator[tuple[int, int, int, int]]] = []
+        for number, part in enumerate(self.plan.parts):
+            if isinstance(part, Stretch):
+                streams.append(self._numbered(number, part))
+            else:
+                streams.append(iter([(part.tid, number, 0, 0)]))
+        for tid, group in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
+            entries = list(group)
+            _, number, start, end = entries[0]
+            part = self.plan.parts[number]
+            if len(entries) > 1:
+                self._together(tid, entries)
+            elif isinstance(part, Fragment):
+                self._fragment(part)
+            else:
+                self._sound(number, part.shift, tid, start, end)
+
+    def _numbered(self, number: int, part: Stretch) -> Iterator[tuple[int, int, int, int]]:
+        reader = Reader(self.file)
+        return ((tid, number, start, end) for tid, start, end in transactions(reader, part))
+
+    def _together(self, tid: int, entries: list[tuple[int, int, int, int]]) -> None:
+        """Write what several transactions of one tid hold as one."""
+        head: int | None = None
+        positions: list[int] = []
+        for _, number, start, end in entries:
+            part = self.plan.parts[number]
+            if isinstance(part, Fragment):
+                positions += part.records
+                head = part.header if head is None else head
+            else:
+                positions += self._positions(start, end)
+                head = start if head is None else head
+                self.kept.append((start, end))
+        self._by_record(tid, head, sorted(positions), distinct=True)
+
+    def _positions(self, start: int, end: int) -> list[int]:
+        """Return where the records of a sound transaction are."""
+        header = self.reader.header(start)
+        assert header is not None
+        positions = []
+        position, end = start + header.header_length, end - NUMBER.size
+        while position < end:
+            record = self.reader.record(position)
+            assert record is not None
+            positions.append(position)
+            position += record.record_length
+        return positions
+
+    def _sound(self, number: int, shift: int, tid: int, start: int, end: int) -> None:
+        """Write a sound transaction, in one piece if no record of it is lost."""
+        header = self.reader.header(start)
+        assert header is not None
+        self.transactions += 1
+        if end - start > _PATCHED:
+            self._by_record(tid, start, self._positions(start, end))
+            return
+        raw = bytearray(self.reader.read(start, end - start))
+        new, at, stop = self.writer.position, header.header_length, end - start - NUMBER.size
+        unpack, pack, previous_of = DATA_HEADER.unpack_from, _PAIR.pack_into, self.writer.previous
+        oldest_lost, fresh, count = self._oldest_lost, {}, 0
+        while at < stop:
+            oid, _, previous, transaction, _, length = unpack(raw, at)
+            if oldest_lost <= previous < transaction and self.pointers.is_lost(previous):
+                self._check_previous(oid, tid, previous)
+            if not length:
+                pointer = NUMBER.unpack_from(raw, at + _RECORD)[0]
+                back = self._back(oid, pointer, tid) if pointer else 0
+                if back is None:
+                    # Data in its place, or nothing: another length, so record by record.
+                    self._by_record(tid, start, self._positions(start, end))
+                    self.kept.append((start, end))
+                    return
+                NUMBER.pack_into(raw, at + _RECORD, back)
+            pack(raw, at + PREVIOUS_OFFSET, previous_of(oid), new)
+            fresh[oid] = new + at
+            at += _RECORD + (length or NUMBER.size)
+            count += 1
+        self.records += count
+        self.pointers.copied(number, start, end, new)
+        self.writer.whole(tid, raw, fresh)
+
+    def _check_previous(self, oid: int, tid: int, previous: int) -> None:
+        """Note a lost revision that a later one of its object tells of."""
+        if self.pointers.find(oid, previous, tid) is None:
+            self.lost.append(LostRevision(oid, None, previous, "a later revision points to it"))
+
+    def _back(self, oid: int, pointer: int, tid: int) -> int | None:
+        """Return where in the new file the record is that a back-pointer leads to, None where it is not there."""
+        found = self.pointers.find(oid, pointer, tid)
+        return None if found is None else self.pointers.place(found, pointer)
+
+    def _fragment(self, fragment: Fragment) -> None:
+        """Write what is left of a damaged transaction."""
+        self.transactions += 1
+        records = self.records
+        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends, distinct=True)
+        place = fragment.records[0] if fragment.header is None else fragment.header
+        self.damaged.append(Damaged(fragment.tid, place, self.records - records, known))
+
+    def _by_record(
+        self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False, distinct: bool = False
+    ) -> bool:
+        """Write a transaction record by record; tell whether its header is the one it had."""
+        texts, known = self._texts(head, positions)
+        self.writer.begin(tid, **texts)
+        done = 0
+        surest = self._surest(tid, head, positions) if distinct else {}
+        for position in positions:
+            record = self.reader.record(position)
+            if record is None:
+                continue
+            if distinct and surest[record.oid] != position:
+                if not self._alike(surest[record.oid], position, record.record_length):
+                    reason = "its transaction has another record of it"
+                    self.lost.append(LostRevision(record.oid, tid, position, reason))
+                continue
+            if record.previous < record.transaction and self.pointers.is_lost(record.previous):
+                self._check_previous(record.oid, tid, record.previous)
+            if self._record(tid, position, record):
+                done += 1
+                self.records += 1
+                self.kept.append((position, position + record.record_length))
+        if ends and positions:
+            last = self.reader.record(positions[-1])
+            end = positions[-1] + (last.record_length if last else 0)
+            self.kept.append((end, end + NUMBER.size))
+        if done or known:
+            self.writer.finish()
+        else:
+            self.transactions -= 1
+            self.writer.cancel()
+        return known
+
+    def _surest(self, tid: int, head: int | None, positions: Sequence[int]) -> dict[int, int]:
+        """Return where each object's record is; of several the one whose pointer to the revision before is right.
+
+        What follows damage may have lost its oid to it: else it is the one that follows a sound record, or the first.
+        """
+        header = None if head is None else self.reader.header(head)
+        end = 0 if head is None or header is None else head + header.header_length
+        found: dict[int, list[tuple[int, bool]]] = {}
+        for position in positions:
+            record = self.reader.record(position)
+            if record is not None:
+                found.setdefault(record.oid, []).append((position, position == end))
+                end = position + record.record_length
+        surest: dict[int, int] = {}
+        for oid, places in found.items():
+            several = len(places) > 1
+            surest[oid] = (
+                max(places, key=lambda one: (self._continues(tid, one[0]), one[1]))[0] if several else places[0][0]
+            )
+        return surest
+
+    def _continues(self, tid: int, position: int) -> int:
+        """Tell whether a record points to the revision before it: 2 for yes, 1 for perhaps, 0 for no."""
+        record = self.reader.record(position)
+        if record is None:
+            return 0
+        if not record.previous:
+            return 0 if self.writer.previous(record.oid) else 1
+        if self.pointers.find(record.oid, record.previous, tid) is not None:
+            return 2
+        return 1 if self.pointers.is_lost(record.previous) else 0
+
+    def _alike(self, one: int, other: int, length: int) -> bool:
+        """Tell whether two records are the same, but for the pointers to others."""
+        size = min(length - _RECORD, _PIECE) + NUMBER.size
+        start = _RECORD - NUMBER.size
+        return self.file.read(one + start, size) == self.file.read(other + start, size)
+
+    def _record(self, tid: int, position: int, record: DataHeader) -> bool:
+        """Write one record; False where what it points back to is lost."""
+        oid = record.oid
+        if record.length:
+            new = self.writer.stream(oid, record.length, self._pieces(position + _RECORD, record.length))
+            self.pointers.written(position, new)
+            return True
+        pointer = self.reader.number(position + _RECORD) or 0
+        back = self._back(oid, pointer, tid) if pointer else 0
+        if back is not None:
+            self.pointers.written(position, self.writer.pointer(oid, back))
+            return True
+        found = self.pointers.find(oid, pointer, tid)
+        place = None if found is None else self.pointers.data(oid, found, tid)
+        if place == (0, 0):
+            self.pointers.written(position, self.writer.pointer(oid, 0))
+            return True
+        if place is None:
+            self.pointers.dropped(position)
+            self.lost.append(LostRevision(oid, tid, position, "what it points back to is lost"))
+            return False
+        new = self.writer.stream(oid, place[1], self._pieces(*place))
+        self.pointers.written(position, new)
+        return True
+
+    def _pieces(self, position: int, length: int) -> Iterator[bytes]:
+        while length:
+            piece = self.file.read(position, min(length, _PIECE))
+            if not piece:
+                raise StorageIOError(f"{self.file.path} became shorter while it was read")
+            yield piece
+            position, length = position + len(piece), length - len(piece)
+
+    def _texts(self, head: int | None, positions: Sequence[int]) -> tuple[dict[str, bytes], bool]:
+        """Return status and texts of a transaction, and whether they are the ones it had."""
+        header = None if head is None else self.reader.header(head)
+        if head is None or header is None:
+            return {"description": LOST_HEADER}, False
+        after = bisect_right(positions, head)
+        first = positions[after] if after < len(positions) else None
+        end = head + header.header_length
+        if first is not None and end > first:
+            return {"description": LOST_HEADER}, False
+        if end != first and self.reader.number(head + header.length) != header.length:
+            return {"description": LOST_HEADER}, False
+        raw = self.reader.read(head, header.header_length)
+        user_end = TRANSACTION_HEADER.size + header.user_length
+        description_end = user_end + header.description_length
+        status = header.status if header.status == PACKED else COMMITTED
+        self.kept.append((head, head + header.header_length))
+        texts = {
+            "status": status,
+            "user": raw[TRANSACTION_HEADER.size : user_end],
+            "description": raw[user_end:description_end],
+            "extension": raw[description_end:],
+        }
+        return texts, True

@@ -1,0 +1,304 @@
+"""Choosing what belongs together of what a survey found.
+
+Every stretch and every fragment claims a part of the file as it was once: its
+place less its shift. Claims that overlap are two copies of the same, or
+something that was never part of this file: the larger one holds. In what is
+left the tids must ascend with the places; of what contradicts, the smaller part
+goes. Not so where a thing stands right where it says it stands: then its tid is
+simply odd, and the output is put in order.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from zodbsh.filestorage.salvagegap import GapSearch
+from zodbsh.filestorage.salvageparts import Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
+from zodbsh.filestorage.structs import MAGIC_SIZE, NUMBER, UNDONE, TransactionHeader
+from zodbsh.progress import SILENT
+
+if TYPE_CHECKING:
+    from zodbsh.filestorage.datafile import DataFile
+    from zodbsh.filestorage.salvage import Survey
+
+_PEEK = 4096
+
+
+class Plan(NamedTuple):
+    """What is to be kept: ``parts`` in the order of their first positions, once, in the file.
+
+    ``mixed`` tells that their tids do not ascend throughout. ``rejected`` holds what is sound and does not fit.
+    """
+
+    parts: list[Stretch | Fragment]
+    mixed: bool
+    rejected: list[Stretch | Fragment]
+
+
+def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Survey, Plan]:
+    """Choose what is to be kept; return the survey as it is then, and the plan. Raises StorageIOError.
+
+    With ``undone`` transactions of that status are no damage, and left out.
+    """
+    reader = Reader(file)
+    rejected: list[Stretch | Fragment] = []
+    claims = _disjoint(reader, _in_place(found.stretches), rejected)
+    stretches, others = _fitting(list(claims))
+    rejected += others
+    if stretches:
+        found = _search_again(file, found, stretches)
+    known = Known(one for one in stretches if isinstance(one, Stretch))
+    fragments = _fragments(Reader(file, _PEEK), found.fragments, found.gaps, known, rejected, undone=undone)
+    parts, others = _fitting(sorted([*stretches, *fragments], key=_origin))
+    rejected += others
+    mixed = any(_last_tid(one) >= _first_tid(two) for one, two in pairwise(parts))
+    return found, Plan(parts, mixed, rejected)
+
+
+def _fitting(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
+    """Split parts into those that belong together, by place, and the rest."""
+    chosen, others = _ascending(parts)
+    odd = [other for other in others if _stands_right(other, chosen)]
+    if odd:
+        chosen = sorted(chosen + odd, key=_origin)
+        others = [other for other in others if other not in odd]
+    return chosen, others
+
+
+def _search_again(file: DataFile, found: Survey, stretches: list[Stretch | Fragment]) -> Survey:
+    """Search what lies between the stretches again, now that it is known what stands before and behind it."""
+    ordered = sorted((one for one in stretches if isinstance(one, Stretch)), key=lambda one: one.start)
+    reader, marks, known = Reader(file), Marks(file), Known(ordered)
+    gaps: list[Gap] = []
+    fragments: list[Fragment] = []
+    doubtful: list[Doubtful] = []
+    start, end = found.gaps[0].start if found.gaps else MAGIC_SIZE, file.limit - found.tail
+    start = min(start, MAGIC_SIZE)
+    borders = [Stretch(start, start, 0, 0, 0, 0, 0), *ordered, Stretch(end, end, ordered[-1].shift, 0, 0, 0, 0)]
+    for before, after in pairwise(borders):
+        if before.end >= after.start:
+            continue
+        search = GapSearch(
+            reader, marks, before.end, before.shift, known, len(gaps), SILENT,
+            others=(after.shift, 0), end=after.start,
+        )  # fmt: skip
+        search.run()
+        gaps.append(Gap(before.end, after.start, before.shift, after.shift))
+        fragments += search.fragments()
+        doubtful += search.doubtful
+    return found._replace(gaps=gaps, fragments=fragments, doubtful=doubtful)
+
+
+def transactions(reader: Reader, stretch: Stretch) -> Iterator[tuple[int, int, int]]:
+    """Yield tid, position and end of each transaction of a stretch."""
+    position = stretch.start
+    while position < stretch.end:
+        header = reader.header(position)
+        assert header is not None
+        end = position + header.length + NUMBER.size
+        yield header.tid, position, end
+        position = end
+
+
+def record_places(reader: Reader, part: Stretch | Fragment) -> Iterator[int]:
+    """Yield the positions of a part's records."""
+    if isinstance(part, Fragment):
+        yield from part.records
+        return
+    for _, start, end in transactions(reader, part):
+        header = reader.header(start)
+        assert header is not None
+        position = start + header.header_length
+        while position < end - NUMBER.size and (record := reader.record(position)) is not None:
+            yield position
+            position += record.record_length
+
+
+def _origin(part: Stretch | Fragment) -> int:
+    return part.origin
+
+
+def _in_place(stretches: list[Stretch]) -> list[Stretch]:
+    """Give a transaction the shift of what it follows, where nothing else has its own: its pointers are damaged."""
+    placed = [Stretch(0, MAGIC_SIZE, 0, 0, 0, 0, 0), *stretches]
+    for number in range(1, len(placed)):
+        before, stretch = placed[number - 1], placed[number]
+        if stretch.shift == before.shift or stretch.start != before.end or stretch.transactions != 1:
+            continue
+        after = placed[number + 1] if number + 1 < len(placed) else None
+        if before.last_tid < stretch.first_tid and (after is None or after.shift != stretch.shift):
+            placed[number] = stretch._replace(shift=before.shift)
+    return placed[1:]
+
+
+def _disjoint(reader: Reader, stretches: list[Stretch], rejected: list[Stretch | Fragment]) -> list[Stretch]:
+    """Return stretches whose claims do not overlap, by place; the larger ones go first."""
+    starts: list[int] = []
+    taken: list[Stretch] = []
+    for stretch in sorted(stretches, key=lambda one: (one.start - one.end, abs(one.shift), one.origin)):
+        pieces = [stretch]
+        if _overlaps(starts, taken, stretch.origin, stretch.end - stretch.shift):
+            pieces = _pieces(reader, stretch, starts, taken, rejected)
+        for piece in pieces:
+            at = bisect_left(starts, piece.origin)
+            starts.insert(at, piece.origin)
+            taken.insert(at, piece)
+    return taken
+
+
+def _overlaps(starts: list[int], taken: list[Stretch], start: int, end: int) -> bool:
+    at = bisect_left(starts, end)
+    return at > 0 and taken[at - 1].end - taken[at - 1].shift > start
+
+
+def _pieces(
+    reader: Reader, stretch: Stretch, starts: list[int], taken: list[Stretch], rejected: list[Stretch | Fragment]
+) -> list[Stretch]:
+    """Return what is free of a stretch that overlaps others."""
+    pieces: list[Stretch] = []
+    refused: list[Stretch] = []
+    for tid, start, end in transactions(reader, stretch):
+        free = not _overlaps(starts, taken, start - stretch.shift, end - stretch.shift)
+        into = pieces if free else refused
+        if into and into[-1].end == start:
+            into[-1] = into[-1]._replace(end=end, last_tid=tid, transactions=into[-1].transactions + 1)
+        else:
+            into.append(Stretch(start, end, stretch.shift, tid, tid, 1, 0))
+    rejected += refused
+    return pieces
+
+
+def _fragments(
+    reader: Reader,
+    fragments: list[Fragment],
+    gaps: list[Gap],
+    known: Known,
+    rejected: list[Stretch | Fragment],
+    *,
+    undone: bool,
+) -> list[Fragment]:
+    """Return the fragments that can have stood where they say, those of one transaction merged."""
+    merged: dict[int, Fragment] = {}
+    for found in fragments:
+        header = None if found.header is None else reader.header(found.header)
+        fragment = _dated(reader, found, header, known)
+        if not known.admits(fragment.origin, fragment.tid) or (undone and header and header.status == UNDONE):
+            rejected.append(fragment)
+            continue
+        other = merged.get(fragment.tid)
+        merged[fragment.tid] = fragment if other is None else _merge(reader, other, fragment, gaps)
+    placed: dict[int, Fragment] = {}
+    for fragment in merged.values():
+        other = placed.setdefault(fragment.origin, fragment)
+        if other is not fragment:
+            smaller, larger = sorted((other, fragment), key=lambda one: len(one.records))
+            rejected.append(smaller)
+            placed[fragment.origin] = larger
+    return list(placed.values())
+
+
+def _merge(reader: Reader, one: Fragment, other: Fragment, gaps: list[Gap]) -> Fragment:
+    """Make two fragments of one transaction one: what stands where it belongs goes before a copy of it elsewhere."""
+    first, second = sorted((one, other), key=lambda part: (not _is_in_place(part, gaps), -len(part.records)))
+    oids = {record.oid for position in first.records if (record := reader.record(position)) is not None}
+    more = (
+        position
+        for position in second.records
+        if (record := reader.record(position)) is not None and record.oid not in oids
+    )
+    return first._replace(
+        header=_better_header(first, second),
+        records=array("Q", sorted((*first.records, *more))),
+        gaps=(*first.gaps, *second.gaps),
+        ends=False,
+    )
+
+
+def _is_in_place(fragment: Fragment, gaps: list[Gap]) -> bool:
+    """Tell whether a fragment is in the gap where its transaction's header was."""
+    return any(
+        gaps[number].start <= fragment.origin + shift <= gaps[number].end
+        for number in fragment.gaps
+        for shift in (gaps[number].before, gaps[number].after)
+    )
+
+
+def _dated(reader: Reader, fragment: Fragment, header: TransactionHeader | None, known: Known) -> Fragment:
+    """Give a fragment the tid that most of its records and its header have, of those that can be."""
+    votes = Counter(record.tid for position in fragment.records if (record := reader.record(position)) is not None)
+    if len(votes) == 1 and fragment.tid in votes:
+        return fragment
+    if header is not None:
+        votes[header.tid] += 1
+    possible = [tid for tid in votes if known.admits(fragment.origin, tid)]
+    return fragment._replace(tid=max(possible, key=lambda tid: (votes[tid], tid == fragment.tid), default=fragment.tid))
+
+
+def _better_header(one: Fragment, other: Fragment) -> int | None:
+    if one.header is None or other.header is None:
+        return other.header if one.header is None else one.header
+    return max(one, other, key=lambda fragment: (fragment.ends, len(fragment.records))).header
+
+
+def _stands_right(part: Stretch | Fragment, chosen: list[Stretch | Fragment]) -> bool:
+    """Tell whether a stretch has the shift of one of its neighbours, so that it is where it belongs."""
+    if not isinstance(part, Stretch):
+        return False
+    at = bisect_left(chosen, part.origin, key=_origin)
+    around = chosen[max(0, at - 1) : at + 1]
+    return any(isinstance(other, Stretch) and other.shift == part.shift for other in around)
+
+
+def _ascending(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
+    """Split parts into the heaviest sequence in which tids ascend, and the rest."""
+    if all(_last_tid(one) < _first_tid(two) for one, two in pairwise(parts)):
+        return parts, []
+    tids = sorted({_last_tid(part) for part in parts})
+    # Of the sequences that end at each tid or below, the heaviest: a tree of maxima (Fenwick, 1994).
+    best: list[tuple[int, int]] = [(0, -1)] * (len(tids) + 1)
+    before: list[int] = []
+    for number, part in enumerate(parts):
+        heaviest = _heaviest(best, bisect_left(tids, _first_tid(part)))
+        before.append(heaviest[1])
+        entry = heaviest[0] + _weight(part), number
+        at = bisect_left(tids, _last_tid(part)) + 1
+        while at < len(best):
+            best[at] = max(best[at], entry)
+            at += at & -at
+    kept = [False] * len(parts)
+    number = _heaviest(best, len(tids))[1]
+    while number >= 0:
+        kept[number] = True
+        number = before[number]
+    return (
+        [part for part, keep in zip(parts, kept, strict=True) if keep],
+        [part for part, keep in zip(parts, kept, strict=True) if not keep],
+    )
+
+
+def _heaviest(best: list[tuple[int, int]], at: int) -> tuple[int, int]:
+    heaviest = (0, -1)
+    while at > 0:
+        heaviest = max(heaviest, best[at])
+        at -= at & -at
+    return heaviest
+
+
+def _first_tid(part: Stretch | Fragment) -> int:
+    return part.first_tid if isinstance(part, Stretch) else part.tid
+
+
+def _last_tid(part: Stretch | Fragment) -> int:
+    return part.last_tid if isinstance(part, Stretch) else part.tid
+
+
+def _weight(part: Stretch | Fragment) -> int:
+    """Return roughly how many bytes a part holds; a fragment without a header may be anything."""
+    if isinstance(part, Stretch):
+        return part.end - part.start
+    return len(part.records) * (40 if part.header is not None else 10)
