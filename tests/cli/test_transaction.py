@@ -214,8 +214,8 @@ def test_nothing_staged_on_what_is_no_sound_database(shop, spoil, code, error, v
         hint = "hint: `zodbsh inspect my.fs --ignore-damage` reads what comes before the damage.\n"
         assert err.endswith(hint)
         assert "; what follows is not shown" in shop.run("inspect", "--ignore-damage")[0]
-        assert "Restore a backup" in shop.run("run", "-c", "pass", code=6)[1]
-        assert "Restore a backup" in shop.run("pack", code=6)[1]
+        assert "zodbsh recover my.fs NEW" in shop.run("run", "-c", "pass", code=6)[1]
+        assert "my.fs NEW` saves what is sound into a new file" in shop.run("pack", code=6)[1]
 
 
 def test_abort_drops_and_says_so(shop):
