@@ -8,6 +8,7 @@ from zodbsh.analysis.paths import Place
 from zodbsh.db.changes import Changes, Dirty
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import oid_text
+from zodbsh.ops.leftovers import Leftover
 from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.decode import class_text, record_class
 from zodbsh.source.base import Source
@@ -58,6 +59,7 @@ class StatusResult(NamedTuple):
     dirty: Dirty | None = None
     undoing: tuple[int, ...] = ()
     others: int | None = None
+    leftovers: tuple[Leftover, ...] = ()
 
     @property
     def changed(self) -> int:
