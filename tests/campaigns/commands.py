@@ -35,7 +35,8 @@ class Command(NamedTuple):
     ``done`` is how standard output, or standard error, says that the command
     worked. ``again`` are the exit statuses of the command when it is run once
     more after an interruption: ``done_already`` those where it had been done.
-    ``twice`` tells that doing it again after it was done does more. ``program`` is a script that runs in zodbsh's place.
+    ``twice`` tells that doing it again after it was done does more. ``troubled`` is
+    the exit status where it was done, but something failed after that. ``program`` is a script that runs in zodbsh's place.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Command(NamedTuple):
     again: frozenset[int] = frozenset({0})
     done_already: frozenset[int] = frozenset({0})
     twice: bool = False
+    troubled: int = 0
     program: str | None = None
 
 
@@ -107,6 +109,6 @@ COMMANDS = [
     ),
     Command("run", database, ("run", NAME, *BLOBS, "-m", "ZODB.blob", "-m", "persistent.mapping", "-c", SCRIPT), both, "staged:", twice=True),
     Command("commit", staged, ("commit", NAME, *BLOBS), both, "committed:"),
-    Command("abort", staged, ("abort", NAME, "-y"), both, "dropped"),
-    Command("pack", database, ("pack", NAME, "-y", *BLOBS), both, "packed up to"),
+    Command("abort", staged, ("abort", NAME, "-y"), both, "dropped: "),
+    Command("pack", database, ("pack", NAME, "-y", *BLOBS), both, "packed up to", troubled=1),
 ]  # fmt: skip

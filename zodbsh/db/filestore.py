@@ -18,6 +18,7 @@ from ZODB.fsIndex import fsBucket, fsIndex
 from ZODB.utils import z64
 
 from zodbsh.db.beside import no_wider_than, refuse_symlinks
+from zodbsh.db.blobs import removed_on_failure
 from zodbsh.db.locks import locked, other_name
 from zodbsh.errors import DatabaseNotFound, StorageIOError
 from zodbsh.filestorage.damage import Damage, FramingDamage
@@ -27,7 +28,7 @@ from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown
+from zodbsh.publish import OutcomeUnknown, fsync_folder
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -44,6 +45,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     """
 
     _file: Any
+    _nextpos: int
     _tfile: Any
 
     def __init__(self, path: str, *, blob_dir: str | None = None, progress: Progress = SILENT) -> None:
@@ -52,6 +54,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         self._scanned = _fingerprint(path)
         self._progress = progress
         self._second_lock: LockFile | None = None
+        self._unsynced_folders: set[str] = set()
         try:
             with no_wider_than(path):
                 super().__init__(path, blob_dir=blob_dir)
@@ -71,9 +74,13 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         self._release()
 
     def tpc_vote(self, transaction: Any) -> Any:
-        """Write the transaction; where that fails, the file ends where it ended before."""
+        """Write the transaction, its blobs first; where that fails, the file ends where it ended before."""
         try:
-            return super().tpc_vote(transaction)
+            self._sync_blobs()
+            resolved = super().tpc_vote(transaction)
+            # The status byte, which makes a transaction of what was written, comes after this: it never gets ahead.
+            os.fsync(self._file.fileno())
+            return resolved
         except OSError as exc:
             self._drop_unwritten()
             raise StorageIOError(
@@ -92,6 +99,25 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             unknown.tid = number
             raise unknown from exc
 
+    def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
+        folder = self.fshelper.getPathForOID(oid)
+        # ZODB makes the folder, too, but takes a failure for a folder that is there.
+        self._unsynced_folders |= _made(folder, self.fshelper.base_dir)
+        with removed_on_failure(self.fshelper.getBlobFilename(oid, serial)):
+            super()._blob_storeblob(oid, serial, blobfilename)
+
+    def _sync_blobs(self) -> None:
+        """Have the blobs reach the disk before the transaction that needs them: ZODB leaves that to luck."""
+        for oid, serial in self.dirty_oids:
+            descriptor = os.open(self.fshelper.getBlobFilename(oid, serial), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        for folder in self._unsynced_folders:
+            fsync_folder(folder)
+        self._unsynced_folders.clear()
+
     def _clear_temp(self) -> None:
         try:
             super()._clear_temp()
@@ -109,8 +135,10 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             super()._save_index()
         except OSError:
             # The index is a hint: without it the next one to open the file scans it.
-            with suppress(OSError):
-                os.unlink(self.__name__ + ".index.index_tmp")
+            pass
+        with suppress(OSError):
+            # Where ZODB could not give it its name, it is still there.
+            os.unlink(self.__name__ + ".index.index_tmp")
 
     def _newIndexes(self) -> Any:  # noqa: N802 - ZODB's name
         # ZODB calls this with the lock held and the file not yet opened.
@@ -130,16 +158,23 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     def _drop_unwritten(self) -> None:
         """Put the file back to its last whole transaction, and forget what waits in the buffer."""
         name = self._file.name
-        descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            # ZODB truncates too, but its buffer is flushed first, and that fails again.
-            _close_unflushed(self._file)
-            os.ftruncate(descriptor, self._pos)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # ZODB truncates too, but its buffer is flushed first, and that fails again.
+        _close_unflushed(self._file)
         self._file = open(name, "r+b")  # noqa: SIM115 - it stays open as long as the storage
+        with suppress(OSError):
+            # What cannot be cut off is a transaction that was never finished, and known as such.
+            os.ftruncate(self._file.fileno(), self._pos)
+            os.fsync(self._file.fileno())
         self._files.flush()
+
+    def _abort(self) -> None:
+        try:
+            super()._abort()
+        except OSError:
+            # ZODB cuts the file first; what cannot be cut off is no transaction either.
+            self._nextpos = 0
+        # ZODB removes the blobs of a transaction that was voted for, not of one whose vote failed.
+        self._blob_tpc_abort()
 
     def _release(self) -> None:
         for name in ("_lock_file", "_second_lock"):
@@ -196,6 +231,17 @@ def require_sound(path: str, progress: Progress = SILENT) -> None:
         damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))
     if damages:
         raise FramingDamage(path, damages[0], more=len(damages) - 1)
+
+
+def _made(folder: str, base: str) -> set[str]:
+    """Make a folder below ``base``, and return those in which names are new, or will be once it has a file."""
+    changed = {folder}
+    above = folder
+    while not os.path.isdir(above) and len(above) > len(base):
+        above = os.path.dirname(above)
+        changed.add(above)
+    os.makedirs(folder, exist_ok=True)
+    return changed
 
 
 def _fingerprint(path: str) -> tuple[int, int, int, int]:

@@ -22,7 +22,7 @@ from zodbsh.db.changes import Entry
 from zodbsh.db.spec import Spec
 from zodbsh.errors import StorageIOError, Unsupported
 from zodbsh.ids import oid_text
-from zodbsh.publish import fsync_folder, publish
+from zodbsh.publish import OutcomeUnknown, fsync_folder, publish
 from zodbsh.stage.format import StageDamaged, StoredEntry, decode, encode
 from zodbsh.stage.model import Stage, StageConflict, new_id
 
@@ -81,9 +81,12 @@ def save(spec: Spec, stage: Stage, *, replaces: str = "") -> Stage:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with _locked(path):
             _require(path, replaces)
-            stage = replace(stage, entries=tuple(_keep_blob(path, stage.id, entry) for entry in stage.entries))
             try:
+                stage = replace(stage, entries=tuple(_keep_blob(path, stage.id, entry) for entry in stage.entries))
                 _publish(spec, path, stage)
+            except OutcomeUnknown:
+                # The stage has its name, and needs its blobs; those of the one before it may be needed after a power failure.
+                raise
             except BaseException:
                 _sweep_blobs(path, keep=replaces)
                 raise
@@ -98,7 +101,7 @@ def drop(spec: Spec, *, only: str | None = None) -> bool:
     returned. Raises StorageIOError.
     """
     path = stage_path(spec)
-    with _failing_well(path):
+    with _failing_well(path, "nothing was dropped"):
         if not os.path.lexists(path) and not os.path.lexists(path + _BLOBS):
             return False
         with _locked(path):
@@ -107,7 +110,7 @@ def drop(spec: Spec, *, only: str | None = None) -> bool:
             was_there = os.path.lexists(path)
             if was_there:
                 os.unlink(path)
-                fsync_folder(os.path.dirname(path))
+                _settle_removal(path)
             _sweep_blobs(path, keep="")
     return was_there
 
@@ -205,11 +208,21 @@ def _still(lock: str, descriptor: int) -> bool:
 
 
 @contextmanager
-def _failing_well(path: str) -> Iterator[None]:
+def _failing_well(path: str, outcome: str = "nothing was staged") -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageIOError(f"{exc.filename or path}: {exc.strerror or exc}; nothing was staged") from exc
+        raise StorageIOError(f"{exc.filename or path}: {exc.strerror or exc}; {outcome}") from exc
+
+
+def _settle_removal(path: str) -> None:
+    try:
+        fsync_folder(os.path.dirname(path))
+    except OSError as exc:
+        raise OutcomeUnknown(
+            f"{path} was removed, but its folder could not be synced: {exc.strerror or exc}",
+            hint="It is gone now; whether it would be after a power failure is not known. `zodbsh status` tells then.",
+        ) from exc
 
 
 def _blob_path(path: str, id_: str, oid: int) -> str:
