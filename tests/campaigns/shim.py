@@ -94,6 +94,7 @@ class Server:
         """Run one command line; see forkserver.py for the settings."""
         out, err = self.scratch / "out", self.scratch / "err"
         out.write_bytes(b"")
+        err.write_bytes(b"")
         request = {"argv": list(argv), "folder": str(folder), "stdout": str(out), "stderr": str(err), **settings}
         self._process.stdin.write((json.dumps(request) + "\n").encode())
         self._process.stdin.flush()

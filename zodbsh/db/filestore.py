@@ -28,7 +28,7 @@ from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, fsync_folder
+from zodbsh.publish import OutcomeUnknown, fsync_folder, uninterrupted
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -68,10 +68,16 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
 
     def close(self) -> None:
         """Save the index, release the locks; may be called twice."""
-        if self._file is not None and not self._file.closed:
-            with no_wider_than(self._file_name):
-                super().close()
-        self._release()
+        with uninterrupted():
+            if self._file is not None and not self._file.closed:
+                with no_wider_than(self._file_name):
+                    super().close()
+            self._release()
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Forget the transaction, its blobs included; no signal cuts that short."""
+        with uninterrupted():
+            super().tpc_abort(transaction)
 
     def tpc_vote(self, transaction: Any) -> Any:
         """Write the transaction, its blobs first; where that fails, the file ends where it ended before."""
@@ -131,14 +137,13 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             self._tfmt._file = self._tfile
 
     def _save_index(self) -> None:
-        try:
-            super()._save_index()
-        except OSError:
+        with uninterrupted():
             # The index is a hint: without it the next one to open the file scans it.
-            pass
-        with suppress(OSError):
-            # Where ZODB could not give it its name, it is still there.
-            os.unlink(self.__name__ + ".index.index_tmp")
+            with suppress(OSError):
+                super()._save_index()
+            with suppress(OSError):
+                # Where ZODB could not give it its name, it is still there.
+                os.unlink(self.__name__ + ".index.index_tmp")
 
     def _newIndexes(self) -> Any:  # noqa: N802 - ZODB's name
         # ZODB calls this with the lock held and the file not yet opened.

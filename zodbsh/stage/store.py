@@ -12,7 +12,9 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +24,7 @@ from zodbsh.db.changes import Entry
 from zodbsh.db.spec import Spec
 from zodbsh.errors import StorageIOError, Unsupported
 from zodbsh.ids import oid_text
-from zodbsh.publish import OutcomeUnknown, fsync_folder, publish
+from zodbsh.publish import OutcomeUnknown, fsync_folder, publish, uninterrupted
 from zodbsh.stage.format import StageDamaged, StoredEntry, decode, encode
 from zodbsh.stage.model import Stage, StageConflict, new_id
 
@@ -32,6 +34,8 @@ _LOCK = ".lock"
 # Far above what anyone stages, below what would not fit into memory.
 MAX_BYTES = 4 << 30
 _CHUNK = 1 << 20
+# Seconds until the lock of a stage is tried again.
+_WAIT = 0.02
 
 
 def stage_path(spec: Spec) -> str:
@@ -82,7 +86,9 @@ def save(spec: Spec, stage: Stage, *, replaces: str = "") -> Stage:
         with _locked(path):
             _require(path, replaces)
             try:
-                stage = replace(stage, entries=tuple(_keep_blob(path, stage.id, entry) for entry in stage.entries))
+                with _interruptible():
+                    kept = tuple(_keep_blob(path, stage.id, entry) for entry in stage.entries)
+                stage = replace(stage, entries=kept)
                 _publish(spec, path, stage)
             except OutcomeUnknown:
                 # The stage has its name, and needs its blobs; those of the one before it may be needed after a power failure.
@@ -178,25 +184,45 @@ def _require(path: str, replaces: str) -> None:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Hold the stage's lock file; it is gone again afterwards."""
+    """Hold the stage's lock file; it is gone again afterwards.
+
+    No signal arrives in between (``_interruptible`` lets them): stage and blobs go together.
+    """
     lock = path + _LOCK
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _still(lock, descriptor):
-                break
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Whoever held it before us removed the name; the next one is to be locked.
-        os.close(descriptor)
+        with uninterrupted():
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                if _taken(lock, descriptor):
+                    try:
+                        yield
+                    finally:
+                        with suppress(OSError):
+                            os.unlink(lock)
+                    return
+            finally:
+                os.close(descriptor)
+        time.sleep(_WAIT)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let signals arrive, for what may take long."""
+    old = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
-        with suppress(OSError):
-            os.unlink(lock)
-        os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def _taken(lock: str, descriptor: int) -> bool:
+    """Lock the file unless somebody holds it, and tell whether it is still the one under its name."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # Whoever held it before us may have removed the name; then the next one is to be locked.
+    return _still(lock, descriptor)
 
 
 def _still(lock: str, descriptor: int) -> bool:
