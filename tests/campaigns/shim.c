@@ -273,7 +273,7 @@ static off_t place(int fd)
 ssize_t write(int fd, const void *data, size_t length)
 {
     REAL(write);
-    if (control->armed && fd == 1)
+    if (control->armed && (fd == 1 || fd == 2))
         record(OUT, 0, 0, data, length, NULL, 0);
     if (!watched(fd))
         return real(fd, data, length);

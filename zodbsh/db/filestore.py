@@ -46,6 +46,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
 
     _file: Any
     _nextpos: int
+    _saved: int
     _tfile: Any
 
     def __init__(self, path: str, *, blob_dir: str | None = None, progress: Progress = SILENT) -> None:
@@ -115,11 +116,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     def _sync_blobs(self) -> None:
         """Have the blobs reach the disk before the transaction that needs them: ZODB leaves that to luck."""
         for oid, serial in self.dirty_oids:
-            descriptor = os.open(self.fshelper.getBlobFilename(oid, serial), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _fsync_file(self.fshelper.getBlobFilename(oid, serial))
         for folder in self._unsynced_folders:
             fsync_folder(folder)
         self._unsynced_folders.clear()
@@ -137,13 +134,19 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             self._tfmt._file = self._tfile
 
     def _save_index(self) -> None:
-        with uninterrupted():
-            # The index is a hint: without it the next one to open the file scans it.
-            with suppress(OSError):
-                super()._save_index()
-            with suppress(OSError):
-                # Where ZODB could not give it its name, it is still there.
-                os.unlink(self.__name__ + ".index.index_tmp")
+        """Save the index as ZODB does, but whole: a reader of ZODB's takes a torn one for good."""
+        name = self.__name__ + ".index"
+        temporary = name + ".index_tmp"
+        # The index is a hint: without it the next one to open the file scans it.
+        with uninterrupted(), suppress(OSError):
+            try:
+                self._index.save(self._pos, temporary)
+                _fsync_file(temporary)
+                os.replace(temporary, name)
+            finally:
+                with suppress(OSError):
+                    os.unlink(temporary)
+        self._saved += 1
 
     def _newIndexes(self) -> Any:  # noqa: N802 - ZODB's name
         # ZODB calls this with the lock held and the file not yet opened.
@@ -236,6 +239,14 @@ def require_sound(path: str, progress: Progress = SILENT) -> None:
         damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))
     if damages:
         raise FramingDamage(path, damages[0], more=len(damages) - 1)
+
+
+def _fsync_file(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _made(folder: str, base: str) -> set[str]:

@@ -273,13 +273,16 @@ def _keep_blob(path: str, id_: str, entry: Entry) -> Entry:
     if entry.blob is None:
         return entry
     target = _blob_path(path, id_, entry.oid)
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    folder = os.path.dirname(target)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    # The stage, once it is there, needs the folder's name as well as those in it.
+    fsync_folder(os.path.dirname(folder))
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as out, open(entry.blob, "rb") as source:
         shutil.copyfileobj(source, out, _CHUNK)
         out.flush()
         os.fsync(out.fileno())
-    fsync_folder(os.path.dirname(target))
+    fsync_folder(folder)
     return entry._replace(blob=target)
 
 
