@@ -70,8 +70,8 @@ def build(records, *, extension=b"", user=b"user", note=b"note"):
     )
     length = header + len(body)
     return (
-        b"FS30" + struct.pack(">QQcHHH", tid, length, b" ", len(user), len(note), len(extension)) + user + note + extension
-        + body + struct.pack(">Q", length)
+        b"FS30" + struct.pack(">QQcHHH", tid, length, b" ", len(user), len(note), len(extension))
+        + user + note + extension + body + struct.pack(">Q", length)
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import pkgutil
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,19 +18,20 @@ from reading import LINES, SEEDS, Said, last_tid, read, said_problems
 import zodbsh
 
 FORBIDDEN = {
-    "exec", "compile", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen",
-    "pickle.find_class", "marshal.loads", "ctypes.dlopen", "ctypes.dlsym", "os.remove", "os.rename", "os.mkdir", "os.rmdir",
-    "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "os.putenv", "os.kill", "shutil.rmtree",
-    "builtins.input", "code.__new__", "function.__new__", "object.__setattr__", "webbrowser.open",
+    "exec", "compile", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
+    "subprocess.Popen", "pickle.find_class", "marshal.loads", "ctypes.dlopen", "ctypes.dlsym", "os.remove",
+    "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "os.putenv", "os.kill",
+    "shutil.rmtree", "builtins.input", "code.__new__", "function.__new__", "object.__setattr__", "webbrowser.open",
 }  # fmt: skip
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 seen: list[str] = []
-armed = False
+# Whether a command runs now.
+armed = threading.Event()
 
 
 def hook(event, arguments):
     """Remember what no reading command may do."""
-    if not armed:
+    if not armed.is_set():
         return
     if event == "open":
         path, mode, flags = arguments
@@ -50,12 +52,13 @@ def careless(words, path, tid):
 
 def lines(folder):
     """Return the lines of words for one folder."""
-    return LINES + ([["verify", "{}", "--manifest", str(folder / "manifest")]] if (folder / "manifest").exists() else [])
+    return LINES + (
+        [["verify", "{}", "--manifest", str(folder / "manifest")]] if (folder / "manifest").exists() else []
+    )
 
 
 def main():
     """Warm up, arm the hook, answer."""
-    global armed
     for module in pkgutil.walk_packages(zodbsh.__path__, "zodbsh."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -72,9 +75,9 @@ def main():
         folder = Path(json.loads(line))
         problems = []
         for words in lines(folder):
-            armed = True
+            armed.set()
             said = answer(words, folder / "my.fs", "03f0000000000001")
-            armed = False
+            armed.clear()
             problems += said_problems(words, said)
             problems += [f"{words}: {what}" for what in seen]
             seen.clear()

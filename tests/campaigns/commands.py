@@ -36,7 +36,8 @@ class Command(NamedTuple):
     worked. ``again`` are the exit statuses of the command when it is run once
     more after an interruption: ``done_already`` those where it had been done.
     ``twice`` tells that doing it again after it was done does more. ``troubled`` is
-    the exit status where it was done, but something failed after that. ``program`` is a script that runs in zodbsh's place.
+    the exit status where it was done, but something failed after that. ``program``
+    is a script that runs in zodbsh's place.
     """
 
     name: str
@@ -107,8 +108,10 @@ COMMANDS = [
         "init", nothing, ("init", NAME, *BLOBS), both, "created",
         again=frozenset({0, 2}), done_already=frozenset({2}),
     ),
-    Command("run", database, ("run", NAME, *BLOBS, "-m", "ZODB.blob", "-m", "persistent.mapping", "-c", SCRIPT), both, "staged:", twice=True),
+    Command(
+        "run", database, ("run", NAME, *BLOBS, "-m", "ZODB.blob", "-m", "persistent.mapping", "-c", SCRIPT), both,
+        "staged:", twice=True,
+    ),
     Command("commit", staged, ("commit", NAME, *BLOBS), both, "committed:"),
     Command("abort", staged, ("abort", NAME, "-y"), both, "dropped: "),
-    Command("pack", database, ("pack", NAME, "-y", *BLOBS), both, "packed up to", troubled=1),
 ]  # fmt: skip

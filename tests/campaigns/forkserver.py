@@ -1,9 +1,9 @@
 """A warmed process that runs zodbsh's command line in a child for each request: a start costs a fork, not a second.
 
-Started with the shim preloaded (shim.py). Reads one JSON request a line from descriptor 0, answers with one JSON line on
-descriptor 1. Requests: argv, folder (the current one, and the root of what the shim watches), program (a script to run
-in place of zodbsh), action, at, number, sticky, second, nosync, log, timeout, stdout (a path, or "closed", "broken"),
-stderr, fsize (a limit on the size of files), nobody (give up root's rights), stop_after (seconds until signal ``number``).
+Started with the shim preloaded (shim.py). Reads one JSON request a line from descriptor 0, answers with one JSON line
+on descriptor 1. Requests: argv, folder (the current one, and the root of what the shim watches), program (a script to
+run in place of zodbsh), action, at, number, sticky, second, nosync, log, timeout, stdout (a path, or "closed",
+"broken"), stderr, fsize (a limit on the size of files), stop_after (seconds until signal ``number``).
 """
 
 import ctypes
@@ -112,18 +112,13 @@ def become(request):
     if "fsize" in request:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["fsize"], request["fsize"]))
-    if request.get("nobody"):
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
     # A second process of the same program would not share the generator's state either.
     import random
 
     random.seed()
     sys.argv = ["zodbsh", *request["argv"]]
-    SHIM.shim_arm.argtypes = [
-        ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int,
-    ]  # fmt: skip
+    number, long = ctypes.c_int, ctypes.c_long
+    SHIM.shim_arm.argtypes = [ctypes.c_char_p, number, long, number, number, long, number, number]
     SHIM.shim_arm(
         os.fsencode(os.path.realpath(request["folder"])), ACTIONS[request.get("action", "count")], request.get("at", 0),
         request.get("number", 0), int(request.get("sticky", False)), request.get("second", 0),

@@ -1,4 +1,4 @@
-"""What all campaigns share: size and seed, a folder to work in, runs of a command, and the judgement of what they left."""
+"""What all campaigns share: size and seed, a folder to work in, runs of a command, and what they may leave."""
 
 import json
 import os
@@ -54,15 +54,20 @@ class Tally:
         figures = "".join(f", {number} {figure}" for figure, number in self.figures.items())
         seconds = time.monotonic() - self._started
         size = "whole" if WHOLE else "reduced"
-        print(f"\n{self.name}: {self.cases} cases ({size}, seed {SEED}, {seconds:.0f} s), {len(self.bad)} bad{figures}")
+        line = f"{self.name}: {self.cases} cases ({size}, seed {SEED}, {seconds:.0f} s), {len(self.bad)} bad{figures}"
+        # conftest.py prints the lines at the end, those of other processes too.
+        with open(os.environ["ZODBSH_CAMPAIGN_LINES"], "a", encoding="utf-8") as file:
+            file.write(line + "\n")
         assert self.cases, f"{self.name}: no case was tried"
         assert not self.bad, f"{self.name}: {len(self.bad)} bad\n" + "\n".join(self.bad[:20])
 
 
-def sample(items, number, *key):
-    """Return all items in a whole campaign, else a seeded sample of them, in order."""
+def sample(items, number, *key, whole=None):
+    """Return a seeded sample of so many items, in order; in a whole campaign all of them, or ``whole``."""
     items = list(items)
-    if WHOLE or len(items) <= number:
+    if WHOLE:
+        number = len(items) if whole is None else whole
+    if len(items) <= number:
         return items
     chosen = random.Random(f"{SEED} {key}").sample(range(len(items)), number)
     return [items[position] for position in sorted(chosen)]
@@ -129,11 +134,11 @@ class Bench:
         return {os.path.normpath(item["path"]) for item in json.loads(result.out)["leftovers"]}, []
 
     def state_problems(self, prepared, result):
-        """Return what is wrong with the folder: its state is neither that before nor that after, or nobody can read it."""
+        """Return the folder's state and what is wrong with it: neither that before nor that after, or unreadable."""
         command = prepared.command
         try:
             found = command.state(self.work)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is wrong
             return None, [f"half a state: {type(error).__name__}: {error}"]
         problems = []
         if found not in (prepared.before, prepared.after):
@@ -157,7 +162,7 @@ class Bench:
         try:
             if command.state(self.work) != prepared.after and not (command.twice and found == prepared.after):
                 return ["run again it does not do its work"]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is wrong
             return [f"run again it breaks: {type(error).__name__}: {error}"]
         # Doing more than was to be done has results of its own.
         strangers = set() if command.twice and found == prepared.after else self.strangers(prepared)
@@ -183,7 +188,7 @@ def output_problems(result):
     problems = []
     if result.hung:
         problems.append("it hangs")
-    if "Traceback" in result.err and result.status != FAILED_SCRIPT or "Exception ignored" in result.err:
+    if ("Traceback" in result.err and result.status != FAILED_SCRIPT) or "Exception ignored" in result.err:
         problems.append(f"a traceback: {result.err[-600:]}")
     if result.status == 70 or "bug in zodbsh" in result.err:
         problems.append(f"a bug: {result.err.strip()}")

@@ -148,9 +148,10 @@ def tree_seed(path):
 def old_seed(path):
     """Python 2's format, with a class that is gone, protocol 1."""
     records = {
-        0: b"cpersistent.mapping\nPersistentMapping\nq\x01.}q\x02U\x04dataq\x03}q\x04U\x01aq\x05(U\x08" + (1).to_bytes(8, "big")
-        + b"capp\nThing\ntQss.",
-        1: b"((U\x03appU\x05ThingtNt.}q\x01(U\x01xK\x01U\x04timecdatetime\ndatetime\n(U\n\x07\xda\x03\x01\x0c\x1e\x00\x00\x00\x00tRu.",
+        0: b"cpersistent.mapping\nPersistentMapping\nq\x01.}q\x02U\x04dataq\x03}q\x04U\x01aq\x05(U\x08"
+        + (1).to_bytes(8, "big") + b"capp\nThing\ntQss.",
+        1: b"((U\x03appU\x05ThingtNt.}q\x01(U\x01xK\x01U\x04timecdatetime\ndatetime\n"
+        b"(U\n\x07\xda\x03\x01\x0c\x1e\x00\x00\x00\x00tRu.",
     }  # fmt: skip
     data = bytearray(b"FS21")
     newest = {}

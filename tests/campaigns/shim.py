@@ -82,11 +82,14 @@ class Server:
         self._scratch = tempfile.TemporaryDirectory(prefix="zodbsh-campaign-")
         self.scratch = Path(self._scratch.name)
         environment = {
-            **os.environ, "LD_PRELOAD": str(shim), "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
-            "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TMPDIR": str(self.scratch), "HOME": str(self.scratch),
+            **os.environ, "LD_PRELOAD": str(shim), "NO_COLOR": "1", "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), "TMPDIR": str(self.scratch), "HOME": str(self.scratch),
         }  # fmt: skip
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "forkserver.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, str(HERE / "forkserver.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
         assert self._process.stdout.readline() == b"ready\n", "the warmed process did not start"
 

@@ -1,4 +1,4 @@
-"""What a folder holds, in a form that can be compared: whichever way it came about, the same state is the same value."""
+"""What a folder holds, as a value: the same state is the same value, whichever way it came about."""
 
 import hashlib
 import logging

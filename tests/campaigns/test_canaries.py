@@ -57,7 +57,7 @@ def test_no_payload_runs(tmp_path):
     tally = Tally("canaries")
     cases = [(place, name, payload) for place in PLACES for name, payload in payloads()]
     with reading(tmp_path) as reader:
-        try_all(tmp_path, reader, sample(cases, 60, "canary"), tally)
+        try_all(tmp_path, reader, sample(cases, 40, "canary"), tally)
     tally.close()
 
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import SEED, WHOLE, Tally, sample
 from reading import LINES, SEEDS, last_tid, picture, read, said_problems, structure, unlisted
 
-CUTS, FLIPS = (1 << 30, 1 << 30) if WHOLE else (40, 40)
+CUTS, FLIPS = (1 << 30, 1 << 30) if WHOLE else (20, 20)
 VALUES = (0x00, 0xFF, 0x01, 0x80)
 
 
@@ -21,6 +21,7 @@ VALUES = (0x00, 0xFF, 0x01, 0x80)
 def no_pause(monkeypatch):
     """Look again at damage at once: nobody writes meanwhile."""
     monkeypatch.setattr("zodbsh.filestorage.framing._PAUSE", 0)
+    monkeypatch.setattr("zodbsh.filestorage.indexcheck._PAUSE", 0)
 
 
 @pytest.fixture(params=SEEDS)

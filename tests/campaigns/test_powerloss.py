@@ -69,7 +69,7 @@ def cut_power_everywhere(bench, command, tally, limit):
                     tally.count("with zeros for the header of a transaction that never was, which recover removes")
                 else:
                     problems.append(str(error))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what is wrong
                 problems.append(f"half a state: {type(error).__name__}: {error}")
             tally.case(f"{command.name}, power lost after {number + 1} ({call}), {mode} {state}", problems)
 

@@ -11,14 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from commands import COMMANDS
 from harness import SEED, WHOLE, Tally, output_problems, sample, says
 
-REDUCED = 4
-MOMENTS = 40 if WHOLE else 3
+REDUCED, MOST = 1, 40
+MOMENTS = 40 if WHOLE else 2
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def judge(bench, prepared, result, statuses):
     """Return what is wrong with a run that was to be stopped."""
-    command = prepared.command
     found, problems = bench.state_problems(prepared, result)
     problems += output_problems(result)
     if result.status not in statuses:
@@ -29,7 +28,7 @@ def judge(bench, prepared, result, statuses):
     left = bench.strangers(prepared) | named
     if left:
         problems.append(f"left over: {sorted(left)}")
-    return found, problems + wrong + bench.again_problems(prepared, found)
+    return problems + wrong + bench.again_problems(prepared, found)
 
 
 def allowed(command, number):
@@ -45,9 +44,9 @@ def test_a_signal_at_any_call(bench, command):
     tally = Tally(f"signals {command.name}")
     for number in STATUS:
         for second in (0, 1, 2, 4) if number == signal.SIGINT else (0,):
-            for at in sample(range(1, prepared.calls + 1), REDUCED, "signal", command.name, number, second):
+            for at in sample(range(1, prepared.calls + 1), REDUCED, "signal", command.name, number, second, whole=MOST):
                 result = bench.run(prepared, action="signal", at=at, number=int(number), second=second)
-                found, problems = judge(bench, prepared, result, allowed(command, number))
+                problems = judge(bench, prepared, result, allowed(command, number))
                 tally.count("stopped" if result.status else "done")
                 tally.case(f"{command.name}, {number.name} at call {at}, again after {second}", problems)
     tally.close()
@@ -65,7 +64,7 @@ def test_a_signal_at_any_moment(bench, command):
         result = bench.run(prepared, stop_after=moment, number=int(number))
         # Before zodbsh has set its handlers, and after it has restored them, a signal ends the process by itself.
         statuses = allowed(command, number) | {-int(number)}
-        found, problems = judge(bench, prepared, result, statuses)
+        problems = judge(bench, prepared, result, statuses)
         tally.case(f"{command.name}, {number.name} after {moment:.4f} s", problems)
     tally.close()
 

@@ -142,7 +142,7 @@ def _is_empty_folder(path: str) -> bool:
 
 
 def _is_own_remnant(path: str, blobs: str) -> bool:
-    """Tell whether a blob folder is this database's by its name, and holds no blob: what an init that was killed leaves."""
+    """Tell whether a blob folder is this database's by its name, and without a blob: a killed init leaves it."""
     if os.path.normpath(blobs) != os.path.normpath(f"{path}.blobs") or os.path.islink(blobs):
         return False
     try:

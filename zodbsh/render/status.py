@@ -72,7 +72,7 @@ class StatusView(NamedTuple):
             show_warnings(page, result.dirty)
         if result.leftovers:
             page.gap()
-            page.line(Span("left over", "yellow"), " by a command that was interrupted, and in nobody's use on this machine:")
+            page.line(Span("left over", "yellow"), " by an interrupted command, and in nobody's use on this machine:")
             for item in result.leftovers:
                 page.line("  ", item.path, "  ", item.what, "; ", item.advice)
         if result.others is not None:

@@ -91,7 +91,7 @@ def save(spec: Spec, stage: Stage, *, replaces: str = "") -> Stage:
                 stage = replace(stage, entries=kept)
                 _publish(spec, path, stage)
             except OutcomeUnknown:
-                # The stage has its name, and needs its blobs; those of the one before it may be needed after a power failure.
+                # The stage has its name, and needs its blobs; after a power failure the one before it may need its own.
                 raise
             except BaseException:
                 _sweep_blobs(path, keep=replaces)
