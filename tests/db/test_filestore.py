@@ -13,6 +13,7 @@ import sys
 import pytest
 import transaction
 from persistent.mapping import PersistentMapping
+from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
@@ -322,3 +323,55 @@ def test_the_write_lock_is_zodbs(path, tmp_path):
             with pytest.raises(DatabaseLocked, match="already open for writing in this process"):
                 SoundFileStorage(str(name))
     FileStorage(str(path)).close()
+
+
+def test_blobs_reach_the_disk_before_the_transaction_that_needs_them(path, tmp_path, monkeypatch):
+    """Each blob's file and every folder with a new name in it; then the data; the status byte comes last."""
+    synced = []
+    monkeypatch.setattr("zodbsh.db.filestore._fsync_file", lambda name: synced.append(os.path.basename(name)))
+    monkeypatch.setattr("zodbsh.db.filestore.fsync_folder", lambda name: synced.append(os.path.relpath(name, tmp_path)))
+    real = SoundFileStorage._finish
+
+    def finish(storage, *args):
+        assert len(synced) == 10
+        return real(storage, *args)
+
+    monkeypatch.setattr(SoundFileStorage, "_finish", finish)
+    (tmp_path / "blobs").mkdir()
+    with Session.open(str(path), blobs=str(tmp_path / "blobs")) as session:
+        session.root.blob = Blob(b"content")
+        synced.clear()
+        session.commit()
+    assert synced[0].endswith(".blob")
+    assert "blobs" in [os.path.normpath(name) for name in synced[1:10]]
+
+
+def test_a_blob_takes_all_it_is_given_or_fails(path, tmp_path):
+    """Where a quota lets only a part through ZODB's own file says nothing; the script's error is the disk's."""
+    (tmp_path / "blobs").mkdir()
+    with Session.open(str(path), blobs=str(tmp_path / "blobs")) as session:
+        blob = Blob()
+        session.root.blob = blob
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"), blob.open("w") as file:
+                file.write(b"x" * 5000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        transaction.abort()
+
+
+def test_a_saved_index_that_gets_no_name_is_not_left(path, monkeypatch):
+    storage = SoundFileStorage(str(path))
+    replace = os.replace
+
+    def fail(*_names):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zodbsh.db.filestore.os.replace", fail)
+    storage.close()
+    monkeypatch.setattr("zodbsh.db.filestore.os.replace", replace)
+    assert not path.with_name(f"{path.name}.index.index_tmp").exists()
