@@ -73,8 +73,9 @@ class StatusView(NamedTuple):
         if result.leftovers:
             page.gap()
             page.line(Span("left over", "yellow"), " by an interrupted command, and in nobody's use on this machine:")
-            for item in result.leftovers:
-                page.line("  ", item.path, "  ", item.what, "; ", item.advice)
+            # The path is not first: the name of a temporary file begins with a dot, as a dot command does.
+            rows = [(item.what, item.path, item.advice) for item in result.leftovers]
+            page.table(Rows(("what", "path", "what to do"), rows))
         if result.others is not None:
             count = count_text(result.others, "object")
             page.line(f"not part of this session: a stage of {count}, which another process made; ",
