@@ -12,7 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_scan", "_bulk", "_graph", "_trees")
+MODULES = ("_scan", "_bulk", "_graph", "_trees", "_pack")
 # A value is two words, each written and read by itself (see _scan.pyx): vectors would join them and wait.
 FAST = ["-O3", "-fno-tree-slp-vectorize"]
 ASAN = ["-fsanitize=address", "-fno-omit-frame-pointer", "-g", "-O1"]

@@ -56,6 +56,7 @@ def publish(
     exclusive: bool = False,
     mode: int = 0o666,
     keep: str | None = None,
+    like: str | None = None,
 ) -> None:
     """Make ``path`` a file with what ``write`` writes into the open file it is given.
 
@@ -64,13 +65,14 @@ def publish(
     link, dangling or not, takes it too): AlreadyExists. Without, an existing
     file is replaced in one step and its mode and owner are kept; a symbolic
     link's target is replaced, not the link. ``mode`` (less the umask) is for a
-    new file. With ``keep`` the file that is replaced stays under its name and
+    new file, which gets mode and owner of the file ``like`` instead where that
+    is given. With ``keep`` the file that is replaced stays under its name and
     this suffix, in the place of an earlier one.
 
     Raises OSError where nothing changed, OutcomeUnknown where the name was
     given but the folder could not be synced.
     """
-    with staged(path, exclusive=exclusive, mode=mode, keep=keep) as temporary:
+    with staged(path, exclusive=exclusive, mode=mode, keep=keep, like=like) as temporary:
         with open(temporary, "r+b") as file:
             write(file)
         if verify is not None:
@@ -78,7 +80,9 @@ def publish(
 
 
 @contextmanager
-def staged(path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str | None = None) -> Iterator[str]:
+def staged(
+    path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str | None = None, like: str | None = None
+) -> Iterator[str]:
     """Give the path of an empty temporary file; publish it as ``path`` when the block ends well.
 
     For writers that want a path rather than an open file; the block leaves one
@@ -93,8 +97,8 @@ def staged(path: str, *, exclusive: bool = False, mode: int = 0o666, keep: str |
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         yield temporary
-        _dress(temporary, old, mode)
-        _sync(temporary)
+        _dress(temporary, _stat(like) if old is None and like is not None else old, mode)
+        sync_file(temporary)
         with uninterrupted():
             if keep is not None and old is not None:
                 _keep_old(target, target + keep)
@@ -158,7 +162,7 @@ def link_or_copy(source: str, target: str) -> bool:
     temporary = temporary_name(target)
     try:
         shutil.copy2(source, temporary)
-        _sync(temporary)
+        sync_file(temporary)
         _claim_and_rename(temporary, target)
     finally:
         with suppress(OSError):
@@ -169,6 +173,15 @@ def link_or_copy(source: str, target: str) -> bool:
 def fsync_folder(path: str) -> None:
     """Make the names in a folder survive a power failure; "" is the current one."""
     descriptor = os.open(path or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: str) -> None:
+    """Make a file's content survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -207,14 +220,6 @@ def _dress(temporary: str, old: os.stat_result | None, mode: int) -> None:
     os.chmod(temporary, stat.S_IMODE(old.st_mode))
 
 
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _keep_old(target: str, name: str) -> None:
     """Give the file at ``target`` a second name, which replaces whatever file has that name."""
     aside = temporary_name(name)
@@ -225,7 +230,7 @@ def _keep_old(target: str, name: str) -> None:
             if not _no_links(error):
                 raise
             shutil.copy2(target, aside)
-            _sync(aside)
+            sync_file(aside)
         os.replace(aside, name)
     finally:
         # Two names of one file are not renamed over each other.

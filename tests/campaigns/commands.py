@@ -113,5 +113,6 @@ COMMANDS = [
         "staged:", twice=True,
     ),
     Command("commit", staged, ("commit", NAME, *BLOBS), both, "committed:"),
+    Command("pack", database, ("pack", NAME, "-y", *BLOBS), both, "packed up to", troubled=1),
     Command("abort", staged, ("abort", NAME, "-y"), both, "dropped: "),
 ]  # fmt: skip

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 import transaction
+import ZODB
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
@@ -325,27 +326,6 @@ def test_the_write_lock_is_zodbs(path, tmp_path):
     FileStorage(str(path)).close()
 
 
-def test_blobs_reach_the_disk_before_the_transaction_that_needs_them(path, tmp_path, monkeypatch):
-    """Each blob's file and every folder with a new name in it; then the data; the status byte comes last."""
-    synced = []
-    monkeypatch.setattr("zodbsh.db.filestore._fsync_file", lambda name: synced.append(os.path.basename(name)))
-    monkeypatch.setattr("zodbsh.db.filestore.fsync_folder", lambda name: synced.append(os.path.relpath(name, tmp_path)))
-    real = SoundFileStorage._finish
-
-    def finish(storage, *args):
-        assert len(synced) == 10
-        return real(storage, *args)
-
-    monkeypatch.setattr(SoundFileStorage, "_finish", finish)
-    (tmp_path / "blobs").mkdir()
-    with Session.open(str(path), blobs=str(tmp_path / "blobs")) as session:
-        session.root.blob = Blob(b"content")
-        synced.clear()
-        session.commit()
-    assert synced[0].endswith(".blob")
-    assert "blobs" in [os.path.normpath(name) for name in synced[1:10]]
-
-
 def test_a_blob_takes_all_it_is_given_or_fails(path, tmp_path):
     """Where a quota lets only a part through ZODB's own file says nothing; the script's error is the disk's."""
     (tmp_path / "blobs").mkdir()
@@ -375,3 +355,49 @@ def test_a_saved_index_that_gets_no_name_is_not_left(path, monkeypatch):
     storage.close()
     monkeypatch.setattr("zodbsh.db.filestore.os.replace", replace)
     assert not path.with_name(f"{path.name}.index.index_tmp").exists()
+
+
+def test_the_data_is_durable_before_the_transaction_is_done(path, monkeypatch):
+    """The first sync finds it in flight, whole; blobs and the folders down to them are synced before."""
+    synced = []
+    size = path.stat().st_size
+
+    def fsync(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}") if sys.platform == "linux" else str(path)
+        synced.append((os.path.basename(name), path.read_bytes()[size:][16:17]))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(sys.modules["ZODB.FileStorage.FileStorage"], "fsync", lambda _: synced.append("done"))
+    storage = SoundFileStorage(str(path), blob_dir=f"{path}.blobs")
+    database = ZODB.DB(storage)
+    with database.transaction() as connection:
+        connection.root()["blob"] = Blob(b"content")
+    database.close()
+    last = synced.index("done")
+    assert synced[last - 1] == (path.name, b"c")
+    if sys.platform == "linux":
+        names = [name for name, _ in synced[: last - 1]]
+        assert names[0].endswith(".blob")
+        assert f"{path.name}.blobs" in names
+        assert len(names) == 10
+
+
+def test_what_cannot_be_synced_is_not_committed(path, monkeypatch):
+    """The data's own sync fails: the file is as it was, and the error says so."""
+    before = path.read_bytes()
+    with Session.open(str(path)) as session:
+        session.root.x = 1
+        with monkeypatch.context() as patch:
+            sync = os.fsync
+            calls = iter([OSError(5, "Input/output error")])
+
+            def fsync(descriptor):
+                for error in calls:
+                    raise error
+                sync(descriptor)
+
+            patch.setattr(os, "fsync", fsync)
+            with pytest.raises(StorageIOError, match="nothing changed"):
+                session.commit()
+        assert path.read_bytes() == before
+        transaction.abort()

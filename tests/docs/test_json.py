@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # What these hold is a decoded value: any JSON.
-VALUES = {"state", "old", "new", "argument", "extension"}
+VALUES = {"state", "old", "new", "before", "after", "now", "argument", "extension"}
 # These keys come only where they say something.
 OPTIONAL = {"missing", "parts", "text"}
 
@@ -59,13 +59,13 @@ def outputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("json")
     examples = str(ROOT / "examples")
 
-    def zodbsh(*args, status=0):
+    def zodbsh(*args, status=0, of_stderr=True):
         done = subprocess.run(
             [sys.executable, "-m", "zodbsh", *args, "--format", "json"],
             cwd=folder, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == status, done.stderr
-        return json.loads(done.stderr if status else done.stdout)
+        return json.loads(done.stderr if status and of_stderr else done.stdout)
 
     deposit = ("run", "a.fs", "-p", examples, "-m", "account", "-c", "root.accounts['account-1'].deposit(5)")
     target = "root.accounts['account-1']"
@@ -89,6 +89,11 @@ def outputs(tmp_path_factory):
     found["why"] = zodbsh("why", "a.fs", target)
     found["find"] = zodbsh("find", "a.fs", "--class", "Account", "--show", "balance")
     found["verify"] = zodbsh("verify", "a.fs", "--write-manifest", "a.manifest")
+    zodbsh(*deposit, "--commit")
+    found["undo that conflicts"] = zodbsh("undo", "a.fs", found["commit"]["tid"], status=5, of_stderr=False)
+    found["undo DATABASE TID..."] = zodbsh("undo", "a.fs", zodbsh("log", "a.fs")[0]["tid"])
+    found["undo --after"] = zodbsh("undo", "a.fs", "--after", found["commit"]["tid"])
+    found["undo --redo"] = zodbsh("undo", "a.fs", "--redo")
     found["pack"] = zodbsh("pack", "a.fs", "-y")
     found["Errors"] = zodbsh("inspect", "no.fs", status=3)
     return found

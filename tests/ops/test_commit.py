@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from ZODB import ConflictResolution
 
+from zodbsh.db import open as db_open
 from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.session import Session
 from zodbsh.db.source import open_source
@@ -20,6 +21,7 @@ from zodbsh.render.commit import ConflictView
 from zodbsh.render.output import Output, emit
 from zodbsh.stage import store
 from zodbsh.stage.live import keep
+from zodbsh.stage.model import StageConflict
 from zodbsh.stage.replay import StageConflicts
 
 
@@ -159,3 +161,18 @@ def test_a_sessions_changes(path):
         session.root.account.deposit(1)
         done = commit_session(session, note="n")
         assert (done.tid, done.objects) == (session.base_tid, 1)
+
+
+def test_a_stage_that_was_dropped_while_we_waited_for_the_lock_is_not_committed(spec, path, stage, monkeypatch):
+    """What is committed is what is there once the database is ours."""
+    stage(lambda root: root.account.deposit(1))
+    before, open_storage = path.read_bytes(), db_open.open_storage
+
+    def slow(*args, **options):
+        store.drop(spec)
+        return open_storage(*args, **options)
+
+    monkeypatch.setattr(db_open, "open_storage", slow)
+    with pytest.raises(StageConflict, match="just now"):
+        commit_stage(spec)
+    assert path.read_bytes() == before

@@ -5,44 +5,36 @@ from __future__ import annotations
 import errno
 import os
 import random
-import re
 import shutil
 import stat
+import sys
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import transaction
 import ZEO
 import ZODB
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileIterator, FileStorage
 from ZODB.FileStorage.fspack import FileStoragePacker, PackError
-from ZODB.POSException import UndoError
 from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 
-from zodbsh.db import pack as db_pack
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from histories import contents, random_history, records, tids
+
 from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.spec import parse_spec
-from zodbsh.errors import StorageIOError, Unsupported, UsageError
+from zodbsh.engine import chosen, packing
+from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, UsageError
 from zodbsh.ids import MAX_ID
-from zodbsh.ops.pack import StorageCannotPack, pack, pack_time, preview
+from zodbsh.ops.pack import CollectionRefused, pack, pack_time, preview
+from zodbsh.ops.packfile import PackFailed
+from zodbsh.ops.packstorage import StorageCannotPack
+from zodbsh.publish import DiskFullError
 from zodbsh.source.file import FileSource
 from zodbsh.times import parse_time
-
-Record = tuple[int, int]
-
-
-def records(path: Path) -> list[Record]:
-    """Return (oid, tid) of every record in the file, in order, as ZODB reads them."""
-    return [(u64(record.oid), u64(record.tid)) for txn in FileIterator(str(path)) for record in txn]
-
-
-def tids(path: Path) -> list[int]:
-    return [u64(txn.tid) for txn in FileIterator(str(path))]
 
 
 def pack_by_zodb(path: Path, tid: int, *, gc: bool) -> Exception | None:
@@ -66,51 +58,6 @@ def pack_by_zodb(path: Path, tid: int, *, gc: bool) -> Exception | None:
     return None
 
 
-def random_history(path: Path, seed: int, *, packed_before: bool = False) -> None:
-    """Write a history of linking, unlinking, changing and undoing."""
-    rng = random.Random(seed)
-    db = ZODB.DB(str(path))
-    connection = db.open()
-    root = connection.root()
-    known = [root]
-    for step in range(rng.randrange(8, 30)):
-        deed = rng.random()
-        try:
-            if deed < 0.2 and step > 2:
-                db.undo(rng.choice(db.undoInfo(0, 10))["id"])
-            else:
-                place = rng.choice(known)
-                for key in rng.sample("abcdefgh", rng.randrange(1, 4)):
-                    if deed < 0.5:
-                        place[key] = PersistentMapping(x="y" * rng.randrange(50))
-                        known.append(place[key])
-                    elif deed < 0.7:
-                        place.pop(key, None)
-                    elif deed < 0.8:
-                        place[key] = rng.choice(known)
-                    else:
-                        place["n"] = rng.random()
-            transaction.commit()
-        except (UndoError, KeyError, IndexError):
-            transaction.abort()
-        # An object whose creation was undone is no place to go on from.
-        known = [obj for obj in known if obj is root or (obj._p_oid is not None and obj._p_jar is connection)]
-        known = [obj for obj in known if exists(connection, obj)]
-        if packed_before and step == 6:
-            with suppress(KeyError):  # the creation of something still referred to was undone
-                db.pack()
-    connection.close()
-    db.close()
-
-
-def exists(connection, obj) -> bool:
-    try:
-        connection._storage.load(obj._p_oid)
-    except KeyError:
-        return False
-    return True
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A database of four transactions: two revisions of the root, one object that is garbage in the end."""
@@ -126,37 +73,56 @@ def shop(tmp_path: Path) -> Path:
     return path
 
 
+def needed_later(path: Path, tid: int, more: set[int]) -> set[int]:
+    """Return the oids that records after ``tid``, or any of the objects ``more``, refer to."""
+    found: set[int] = set()
+    for txn in FileIterator(str(path)):
+        for record in txn:
+            if record.data is not None and (u64(txn.tid) > tid or u64(record.oid) in more):
+                found |= {u64(oid) for oid in referencesf(record.data)}
+    return found
+
+
 @pytest.mark.parametrize("gc", [True, False])
 @pytest.mark.parametrize("seed", range(15))
-def test_what_would_go_is_what_zodb_removes(tmp_path: Path, seed: int, gc: bool) -> None:
-    """On random histories, at any pack time, the dry run's figures are those of ZODB's own pack, to the byte."""
-    path, copy = tmp_path / "a.fs", tmp_path / "b.fs"
+def test_a_pack_keeps_what_zodbs_keeps_and_the_dry_run_says_so(tmp_path: Path, seed: int, gc: bool) -> None:
+    """On random histories, at any pack time: the same records as ZODB's own pack keeps, and those it loses.
+
+    What is kept besides is what a later record refers to. The dry run tells it to the byte.
+    """
+    path, theirs, ours = tmp_path / "a.fs", tmp_path / "b.fs", tmp_path / "c.fs"
     random_history(path, seed, packed_before=seed % 3 == 0)
     for tid in (*random.Random(seed).choices(tids(path), k=3), tids(path)[-1]):
-        for stale in tmp_path.glob("b.fs*"):
+        for stale in (*tmp_path.glob("b.fs*"), *tmp_path.glob("c.fs*")):
             stale.unlink()
-        shutil.copy(path, copy)
-        before = records(copy)
-        source = FileSource(str(copy))
+        shutil.copy(path, theirs)
+        shutil.copy(path, ours)
+        before = records(path)
+        source = FileSource(str(ours))
         plan = preview(source, tid=tid, collect=gc)
-        objects = source.census().objects
         source.close()
-        failure = pack_by_zodb(copy, tid, gc=gc)
+        failure = pack_by_zodb(theirs, tid, gc=gc)
         if isinstance(failure, KeyError):
             assert u64(failure.args[0]) in {dangling.target for dangling in plan.findings}
-        if failure is not None:
-            # Without collection ZODB cannot keep an undo that points before the pack time.
-            assert isinstance(failure, KeyError) or not gc
+        if plan.refused:
+            with pytest.raises(CollectionRefused):
+                pack(parse_spec(str(ours)), tid=tid)
             continue
-        assert plan.findings == ()
-        gone = Counter(before) - Counter(records(copy))
-        after = FileSource(str(copy))
-        assert plan.revisions_removed == gone.total() == sum(removal.revisions for removal in plan.classes)
-        assert plan.objects_removed == objects - after.census().objects
-        after.close()
-        assert plan.after is not None
-        assert plan.after.bytes == copy.stat().st_size
-        assert plan.after.transactions == len(tids(copy))
+        result = pack(parse_spec(str(ours)), tid=tid, collect=gc)
+        gone = Counter(before) - Counter(records(ours))
+        assert plan.revisions_removed == gone.total() == result.revisions_removed
+        assert not plan.changed or plan.revisions_removed == sum(removal.revisions for removal in plan.classes)
+        assert (plan.objects_removed, plan.after) == (result.objects_removed, result.after)
+        assert result.after is not None
+        assert result.after.bytes == ours.stat().st_size
+        # Without collection ZODB cannot keep an undo that points before the pack time.
+        if failure is None:
+            kept, wanted = Counter(contents(ours)), Counter(contents(theirs))
+            assert not wanted - kept
+            more = {oid for oid, *_ in kept - wanted}
+            assert more <= needed_later(path, tid, more)
+            if not more:
+                assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_a_dry_run_reads_real_databases() -> None:
@@ -305,34 +271,52 @@ def dangling(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dangling_reference_is_named_and_nothing_changes(dangling: Path) -> None:
-    """ZODB's bare KeyError becomes an error that names referrer and target; the file is as it was."""
-    before = dangling.read_bytes()
-    with pytest.raises(db_pack.DanglingReference) as caught:
-        pack(parse_spec(str(dangling)))
-    assert caught.value.message == (
-        "0x00 (persistent.mapping.PersistentMapping) refers to 0x09, which does not exist at the pack time"
-    )
-    assert dangling.read_bytes() == before
-    assert not [name for name in os.listdir(dangling.parent) if name.endswith((".pack", ".old"))]
+def test_a_dangling_reference_is_named(dangling: Path) -> None:
+    """ZODB's bare KeyError becomes a finding that names referrer and target; what does not hang on it is packed."""
+    result = pack(parse_spec(str(dangling)))
+    assert result.changed
+    assert [tuple(finding) for finding in result.findings] == [
+        (0, "persistent.mapping.PersistentMapping", 9, "no such object")
+    ]
+    assert [oid for oid, _ in records(dangling)] == [0]
 
 
-def test_a_record_that_does_not_decode_is_named_and_nothing_changes(shop: Path) -> None:
-    """Its oid, its offset, and what our decoder finds wrong with it."""
+def test_a_record_that_does_not_decode_stops_collection(shop: Path) -> None:
+    """Its oid, its class, and what our decoder finds wrong with it; without collection it is packed, and listed."""
     data = shop.read_bytes()
     start = data.index(b"X\x01\x00\x00\x00n", data.index(p64(1)))
     shop.write_bytes(data[:start] + b"\xff" + data[start + 1 :])
     before = shop.read_bytes()
-    with pytest.raises(db_pack.PackRefused) as caught:
+    source = FileSource(str(shop))
+    told = preview(source)
+    source.close()
+    assert (told.refused, told.changed, [finding.oid for finding in told.findings]) == (True, False, [1])
+    with pytest.raises(CollectionRefused) as caught:
         pack(parse_spec(str(shop)))
-    assert re.fullmatch(
-        r"the references of 0x01 \(offset \d+\) cannot be read: "
-        r"a record cannot be decoded: byte 0xff is no instruction \(at byte \d+\)",
-        caught.value.message,
+    assert caught.value.message == (
+        f"{shop}: what 0x01 (persistent.mapping.PersistentMapping) refers to is not known: its record cannot be read: "
+        "byte 0xff is no instruction"
     )
     assert (caught.value.exit_code, caught.value.hint.split(".")[0]) == (6, "Nothing changed")
     assert shop.read_bytes() == before
-    assert not [name for name in os.listdir(shop.parent) if name.endswith((".pack", ".old"))]
+    assert not [name for name in os.listdir(shop.parent) if name.endswith((".new", ".old"))]
+    result = pack(parse_spec(str(shop)), collect=False)
+    assert (result.changed, [finding.oid for finding in result.findings]) == (True, [1])
+
+
+def test_a_database_without_its_root_is_not_collected(shop: Path) -> None:
+    """Everything would be garbage."""
+    source = FileSource(str(shop))
+    places = [revision.position for revision in source.history(0)]
+    source.close()
+    content = bytearray(shop.read_bytes())
+    for place in places:
+        content[place : place + 8] = p64(77)
+    shop.write_bytes(content)
+    Path(f"{shop}.index").unlink()
+    with pytest.raises(CollectionRefused, match="has no root at the pack time"):
+        pack(parse_spec(str(shop)))
+    assert shop.read_bytes() == content
 
 
 def test_without_collection_dangling_references_are_findings(dangling: Path) -> None:
@@ -359,43 +343,56 @@ def test_a_locked_database_is_not_packed(shop: Path) -> None:
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), db_pack.DiskFullError),
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError),
         (OSError(errno.EIO, "Input/output error"), StorageIOError),
-        (AssertionError(), db_pack.PackRefused),
+        (packing.Changed(), DamagedDatabase),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
-def test_a_pack_that_fails_while_copying_leaves_nothing(
-    shop: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, expected: type[BaseException]
+@pytest.mark.parametrize("step", ["copy_packed", "compare", "index_parts"])
+def test_a_pack_that_fails_leaves_nothing(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, expected: type[BaseException], step: str
 ) -> None:
-    """Whatever stops the copy: the database and an earlier ``.old`` are as they were, and ``.pack`` is gone."""
+    """Whatever stops it: the database and an earlier ``.old`` are as they were; once published, it is packed."""
     Path(f"{shop}.old").write_bytes(b"an earlier copy")
     before = shop.read_bytes()
 
-    def fail(self, *arguments):
+    def fail(*arguments, **options):
         raise failure
 
-    monkeypatch.setattr(FileStoragePacker, "copyDataRecords", fail)
-    with pytest.raises(expected):
-        pack(parse_spec(str(shop)))
-    assert shop.read_bytes() == before
-    assert Path(f"{shop}.old").read_bytes() == b"an earlier copy"
-    assert not {"shop.fs.pack", "shop.fs.old-before-pack"} & set(os.listdir(shop.parent))
+    monkeypatch.setattr(chosen, step, fail)
+    if step == "index_parts" and isinstance(failure, OSError):
+        assert "no index could be saved" in (pack(parse_spec(str(shop))).trouble or "")
+        assert shop.read_bytes() != before
+        return
+    if step != "index_parts":
+        with pytest.raises(expected):
+            pack(parse_spec(str(shop)))
+        assert shop.read_bytes() == before
+        assert Path(f"{shop}.old").read_bytes() == b"an earlier copy"
+    assert not [name for name in os.listdir(shop.parent) if name.endswith(".new")]
     monkeypatch.undo()
     assert pack(parse_spec(str(shop))).changed
 
 
-def test_a_failed_second_rename_gives_the_database_its_name_back(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between ZODB's two renames there is no Data.fs; if the second one fails, the first is taken back."""
-    before, rename = shop.read_bytes(), os.rename
+@pytest.mark.parametrize("way", ["data", "order", "missing"])
+def test_a_copy_that_is_not_the_original_gets_no_name(shop: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Whatever is wrong with the copy is found before it takes the file's place."""
+    before, copy = shop.read_bytes(), chosen.copy_packed
 
-    def fail(source, target, **options):
-        if str(source).endswith(".pack"):
-            raise OSError(errno.EIO, "Input/output error")
-        rename(source, target, **options)
+    def wrong(fd, end, columns, marks, targets, out, **options):
+        if way == "missing" and out >= 0:
+            marks = bytearray(marks)
+            marks[columns.find(1)] = 0
+        copied = copy(fd, end, columns, marks, targets, out, **options)
+        if way == "data" and out >= 0:
+            os.pwrite(out, b"!", copied.end - 20)
+        if way == "order" and out >= 0:
+            os.pwrite(out, b" ", 4 + 16)
+        return copied
 
-    monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(StorageIOError):
+    monkeypatch.setattr(chosen, "copy_packed", wrong)
+    with pytest.raises(PackFailed):
         pack(parse_spec(str(shop)))
     assert shop.read_bytes() == before
 
@@ -405,28 +402,37 @@ def test_too_little_space_is_found_before_anything_is_written(shop: Path, monkey
     usage = shutil.disk_usage(shop.parent)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=100))
     before = sorted(os.listdir(shop.parent))
-    with pytest.raises(db_pack.DiskFullError):
+    with pytest.raises(DiskFullError):
         pack(parse_spec(str(shop)))
     assert sorted(os.listdir(shop.parent)) == before
 
 
-def test_python_2_format_is_refused(shop: Path) -> None:
-    """ZODB on Python 3 cannot pack FS21; the dry run can say what would go."""
-    shop.write_bytes(b"FS21" + shop.read_bytes()[4:])
+def test_python_2_format_is_packed(shop: Path) -> None:
+    """Records are copied as they are, whoever wrote them; the result is Python 2's, too."""
+    content = shop.read_bytes()
+    shop.write_bytes(b"FS21" + content[4:])
     Path(f"{shop}.index").unlink()
-    with pytest.raises(Unsupported):
-        pack(parse_spec(str(shop)))
-    source = FileSource(str(shop))
-    assert preview(source).revisions_removed == 4
-    source.close()
-
-
-def test_the_new_file_and_its_folder_are_synced(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ZODB syncs nothing; zodbsh syncs the new file before it gets its name, then file, ``.old`` and folder."""
-    synced = []
-    monkeypatch.setattr(db_pack, "_sync", lambda name: synced.append(os.path.basename(name)))
+    assert pack(parse_spec(str(shop))).revisions_removed == 4
+    packed = shop.read_bytes()
+    shop.write_bytes(content)
     pack(parse_spec(str(shop)))
-    assert synced == ["shop.fs.pack", "shop.fs", "shop.fs.old", shop.parent.name]
+    assert packed == b"FS21" + shop.read_bytes()[4:]
+
+
+def test_without_old_the_former_file_is_gone(shop: Path) -> None:
+    """No ``.old`` is made; one of an earlier pack stays what it was."""
+    result = pack(parse_spec(str(shop)), keep_old=False)
+    assert (result.changed, result.old) == (True, None)
+    assert not Path(f"{shop}.old").exists()
+
+
+def test_the_saved_index_is_zodbs(shop: Path) -> None:
+    """Byte for byte what ZODB saves for the packed file."""
+    pack(parse_spec(str(shop)))
+    ours = Path(f"{shop}.index").read_bytes()
+    Path(f"{shop}.index").unlink()
+    FileStorage(str(shop)).close()
+    assert Path(f"{shop}.index").read_bytes() == ours
 
 
 def test_a_storage_from_a_configuration_packs_itself(tmp_path: Path, shop: Path) -> None:
@@ -478,3 +484,14 @@ def test_days_and_a_time_exclude_each_other() -> None:
     assert pack_time(days=10**9, to=None) == 0
     with pytest.raises(UsageError):
         pack_time(days=1, to=7)
+
+
+def test_an_index_under_a_links_name_goes(shop: Path, tmp_path: Path) -> None:
+    """ZODB keeps the index beside the name that it was given, and would believe one of the file before."""
+    link = tmp_path / "elsewhere" / "Data.fs"
+    link.parent.mkdir()
+    link.symlink_to(shop)
+    FileStorage(str(link)).close()
+    assert Path(f"{link}.index").exists()
+    pack(parse_spec(str(link)))
+    assert not Path(f"{link}.index").exists()

@@ -16,11 +16,11 @@ from ZODB.serialize import referencesf
 
 from zodbsh.analysis.graph import ObjectGraph
 from zodbsh.analysis.links import links_in, links_out
-from zodbsh.analysis.reachability import strong_references
 from zodbsh.analysis.target import resolve
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import from_bytes, oid_text
 from zodbsh.ops.refs import refs
+from zodbsh.record.decode import strong_references
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
 

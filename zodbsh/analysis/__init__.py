@@ -1,1 +1,1 @@
-"""Pure functions over snapshots and columns: targets, paths, comparison, reachability."""
+"""Pure functions over snapshots and columns: targets, paths, comparison, what a pack keeps."""

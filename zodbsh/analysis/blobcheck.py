@@ -15,13 +15,12 @@ import time
 from typing import TYPE_CHECKING
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, Odd, blob_files, blob_name, holds_blobs
-from zodbsh.analysis.reachability import BLOB_CLASS
 from zodbsh.engine import chosen
 from zodbsh.errors import ObjectNotFound, ZodbshError
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.record.classpart import class_part
+from zodbsh.record.classpart import BLOB_CLASS, class_part
 from zodbsh.source.file import FileSource
 from zodbsh.times import tid_time
 

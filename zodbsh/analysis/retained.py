@@ -8,10 +8,10 @@ from heapq import nlargest
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.analysis.reachability import BLOB_CLASS
 from zodbsh.engine import chosen
 from zodbsh.errors import ZodbshError
 from zodbsh.record.btrees import TreeState, read_tree_state, record_tree
+from zodbsh.record.classpart import BLOB_CLASS
 from zodbsh.record.decode import RecordError
 
 if TYPE_CHECKING:

@@ -13,8 +13,10 @@ from zodbsh.render.output import report
 
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
-    from zodbsh.ops.pack import PackResult
+    from zodbsh.ops.packresult import PackResult
     from zodbsh.render.output import Output
+
+_MISSES_BLOBS = "{} has blobs: files of removed ones stay, unless --blobs DIR says where they are"
 
 
 @options.command(
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--days", type=click.IntRange(min=0), metavar="N", help="Keep the history of the last N days.")
 @click.option("--to", type=options.TIME, help="Keep the history after this time.")
 @click.option("--no-gc", is_flag=True, help="Only old revisions; keep what the root does not reach.")
+@click.option("--no-old", is_flag=True, help="Do not keep the file as it was before.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, by class; write nothing.")
 @click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
 @options.yes_option
@@ -37,6 +40,7 @@ def command(
     days: int | None,
     to: int | None,
     no_gc: bool,
+    no_old: bool,
     dry_run: bool,
     blobs: str | None,
     yes: bool,
@@ -45,11 +49,14 @@ def command(
     """Remove old revisions and unreachable objects.
 
     A file is packed under its lock, after a scan of its framing and of the free
-    space; every reference is checked afterwards, and the file as it was before
-    stays beside it as `.old`. Any other storage packs itself. The blob files of
-    what is removed go only where their folder is known.
+    space: a copy is written beside it, compared with it record by record, and
+    takes its place in one step; the file as it was before stays as `.old`. Any
+    other storage packs itself. The blob files of what is removed go only where
+    their folder is known.
 
-    Exit status 1 means that references lead nowhere.
+    Records that cannot be read do not tell what they refer to: then nothing is
+    collected, unless --no-gc says that nothing is to be. Exit status 1 means that
+    references lead nowhere.
     """
     from zodbsh.ops import pack
     from zodbsh.render.pack import PackView
@@ -70,13 +77,13 @@ def command(
         spec = parse_spec(database.text)
         if blobs is not None:
             spec = replace(spec, blob_dir=blobs)
-        if pack.misses_blobs(spec, progress=output.progress()):
-            output.warn(
-                f"{database.text} has blobs: files of removed ones stay, unless --blobs DIR says where they are"
-            )
+        if not yes and pack.misses_blobs(spec, progress=output.progress()):
+            output.warn(_MISSES_BLOBS.format(database.text))
         if not options.confirm(f"Remove old revisions from {database.text}?", yes=yes, output=output):
             output.note("nothing was changed")
             return ExitCode.OK
-        result = pack.pack(spec, tid=tid, collect=not no_gc, progress=output.progress())
+        result = pack.pack(spec, tid=tid, collect=not no_gc, keep_old=not no_old, progress=output.progress())
+        if yes and result.blobs_stay:
+            output.warn(_MISSES_BLOBS.format(database.text))
     report(PackView(result), output)
     return ExitCode.OK if result.clean else ExitCode.FINDINGS

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from zodbsh.render.output import Output
     from zodbsh.shell.interpreter import Shell
 
-# They open a database of their own, or need the lock that a session holds.
-HIDDEN = frozenset({"init", "shell", "run", "pack"})
+# They open a database of their own, or need the lock that a session holds; the shell has an undo of its own.
+HIDDEN = frozenset({"init", "shell", "run", "pack", "undo"})
 
 
 @options.command(

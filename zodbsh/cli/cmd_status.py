@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from zodbsh.cli import options
 from zodbsh.render.output import emit
+from zodbsh.render.sizes import count_text
 
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
@@ -34,6 +36,7 @@ def command(database: Database, output: Output) -> None:
         emit(StatusView(session_status(database.session)), output)
         return
     from zodbsh.db.spec import parse_spec
+    from zodbsh.ops.status import taken_off
     from zodbsh.source.file import FileSource
     from zodbsh.stage import store
 
@@ -42,3 +45,7 @@ def command(database: Database, output: Output) -> None:
     with database.source() as source:
         leftovers = find_leftovers(spec, source, stage) if isinstance(source, FileSource) else ()
         emit(StatusView(status(source, stage)._replace(leftovers=leftovers)), output)
+        count = taken_off(source, spec)
+    if count:
+        what = count_text(count, "transaction")
+        output.note(f"`zodbsh undo {quote(spec.text)} --redo` puts back {what} that were taken off its end")

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Entry] = {
     "diff": Entry("transaction", "Show what changes, attribute by attribute."),
     "commit": Entry("transaction", "Apply what is staged, as one transaction."),
     "abort": Entry("transaction", "Drop what is staged."),
+    "undo": Entry("transaction", "Undo transactions, after a look at what that changes."),
     "inspect": Entry("look", "Show what a database is, or what an object is."),
     "find": Entry("look", "Find objects by class, size, reference or the values they hold."),
     "log": Entry("look", "List the transactions, or the revisions of an object, newest first."),

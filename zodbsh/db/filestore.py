@@ -28,7 +28,7 @@ from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, fsync_folder, uninterrupted
+from zodbsh.publish import OutcomeUnknown, fsync_folder, sync_file, uninterrupted
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -55,7 +55,6 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         self._scanned = _fingerprint(path)
         self._progress = progress
         self._second_lock: LockFile | None = None
-        self._unsynced_folders: set[str] = set()
         try:
             with no_wider_than(path):
                 super().__init__(path, blob_dir=blob_dir)
@@ -81,18 +80,20 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             super().tpc_abort(transaction)
 
     def tpc_vote(self, transaction: Any) -> Any:
-        """Write the transaction, its blobs first; where that fails, the file ends where it ended before."""
+        """Write the transaction, still in flight, to the disk; where that fails, the file ends where it ended before.
+
+        ZODB syncs once, after the status byte: after a power failure the byte could be there and the data not.
+        """
         try:
-            self._sync_blobs()
             resolved = super().tpc_vote(transaction)
-            # The status byte, which makes a transaction of what was written, comes after this: it never gets ahead.
+            self._sync_blobs()
             os.fsync(self._file.fileno())
-            return resolved
         except OSError as exc:
             self._drop_unwritten()
             raise StorageIOError(
                 f"{self._file_name}: cannot write the transaction: {exc.strerror or exc}; nothing changed"
             ) from exc
+        return resolved
 
     def _finish(self, tid: bytes, user: bytes, description: bytes, extension: bytes) -> None:
         try:
@@ -107,19 +108,10 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             raise unknown from exc
 
     def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
-        folder = self.fshelper.getPathForOID(oid)
         # ZODB makes the folder, too, but takes a failure for a folder that is there.
-        self._unsynced_folders |= _made(folder, self.fshelper.base_dir)
+        os.makedirs(self.fshelper.getPathForOID(oid), exist_ok=True)
         with removed_on_failure(self.fshelper.getBlobFilename(oid, serial)):
             super()._blob_storeblob(oid, serial, blobfilename)
-
-    def _sync_blobs(self) -> None:
-        """Have the blobs reach the disk before the transaction that needs them: ZODB leaves that to luck."""
-        for oid, serial in self.dirty_oids:
-            _fsync_file(self.fshelper.getBlobFilename(oid, serial))
-        for folder in self._unsynced_folders:
-            fsync_folder(folder)
-        self._unsynced_folders.clear()
 
     def _clear_temp(self) -> None:
         try:
@@ -141,7 +133,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         with uninterrupted(), suppress(OSError):
             try:
                 self._index.save(self._pos, temporary)
-                _fsync_file(temporary)
+                sync_file(temporary)
                 os.replace(temporary, name)
             finally:
                 with suppress(OSError):
@@ -162,6 +154,19 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         if real := other_name(path):
             refuse_symlinks(real)
             self._second_lock = LockFile(real + ".lock")
+
+    def _sync_blobs(self) -> None:
+        """Make the files of the transaction's blobs last, and their names."""
+        folders = set()
+        for oid, serial in self.dirty_oids:
+            path = self.fshelper.getBlobFilename(oid, serial)
+            sync_file(path)
+            # Any of the folders down to it may be new.
+            while path != self.blob_dir and path != os.path.dirname(path):
+                path = os.path.dirname(path)
+                folders.add(path)
+        for folder in sorted(folders, reverse=True):
+            fsync_folder(folder)
 
     def _drop_unwritten(self) -> None:
         """Put the file back to its last whole transaction, and forget what waits in the buffer."""
@@ -239,25 +244,6 @@ def require_sound(path: str, progress: Progress = SILENT) -> None:
         damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))
     if damages:
         raise FramingDamage(path, damages[0], more=len(damages) - 1)
-
-
-def _fsync_file(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _made(folder: str, base: str) -> set[str]:
-    """Make a folder below ``base``, and return those in which names are new, or will be once it has a file."""
-    changed = {folder}
-    above = folder
-    while not os.path.isdir(above) and len(above) > len(base):
-        above = os.path.dirname(above)
-        changed.add(above)
-    os.makedirs(folder, exist_ok=True)
-    return changed
 
 
 def _fingerprint(path: str) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from zodbsh.db.beside import no_wider_than, refuse_symlinks
 from zodbsh.errors import ExitCode, ZodbshError
@@ -38,9 +38,18 @@ def write_lock(path: str) -> Iterator[None]:
             try:
                 with no_wider_than(path):
                     stack.enter_context(closing(LockFile(name + ".lock")))
+                _leave_to_owner(name + ".lock", path)
             except LockError as exc:
                 raise locked(name) from exc
         yield
+
+
+def _leave_to_owner(lock: str, path: str) -> None:
+    """Have a lock file that the superuser made belong to whom the database belongs to, who is to open it next."""
+    if os.geteuid() == 0:
+        with suppress(OSError):
+            owner = os.stat(path)
+            os.chown(lock, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def other_name(path: str) -> str | None:

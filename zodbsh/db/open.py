@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shlex import quote
 from typing import Any
 
 from zodbsh.db.locks import locked
@@ -122,7 +123,7 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
     if isinstance(exc, UndoError):
         return Conflict(
             f"{name}: cannot undo: later transactions changed the same objects",
-            hint="Nothing was written. Undo the later transactions first.",
+            hint=f"Nothing was written. `zodbsh undo {quote(name)} TID --dry-run` shows them.",
         )
     if isinstance(exc, ReadOnlyError):
         return NotWritable(f"{name}: the storage is read-only")
@@ -141,9 +142,8 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
     return None
 
 
-def _file_storage(spec: Spec, progress: Progress) -> Any:
-    from zodbsh.db.filestore import SoundFileStorage
-
+def require_writable(spec: Spec) -> None:
+    """Raise NotWritable where nobody can write to the file that a spec names, DatabaseNotFound where there is none."""
     if check_file(spec.path)[:4] == b"FS21":
         raise NotWritable(
             f"{spec.text} is in Python 2's format (FS21)",
@@ -151,6 +151,12 @@ def _file_storage(spec: Spec, progress: Progress) -> Any:
         )
     if spec.read_only:
         raise NotWritable(f"{spec.text} is configured as read-only")
+
+
+def _file_storage(spec: Spec, progress: Progress) -> Any:
+    from zodbsh.db.filestore import SoundFileStorage
+
+    require_writable(spec)
     if spec.blob_dir is not None and not os.path.isdir(spec.blob_dir):
         raise StorageIOError(f"{spec.blob_dir}: there is no such folder for blobs")
     with translated(spec.text):

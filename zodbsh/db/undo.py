@@ -1,19 +1,27 @@
-"""ZODB's undo of a transaction, from a session: a commit makes it last, an abort forgets it."""
+"""ZODB's undo of transactions: at once on a storage, or from a session, whose commit makes it last."""
 
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterable
+from contextlib import ExitStack
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from zodbsh.db.changes import Entry
+from zodbsh.db.open import translated
 from zodbsh.errors import ExitCode, Unsupported, ZodbshError
-from zodbsh.ids import tid_text, to_bytes
+from zodbsh.ids import from_bytes, tid_text, to_bytes
+from zodbsh.publish import uninterrupted
+from zodbsh.record.decode import class_text, record_class
+from zodbsh.record.values import Global
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
 
 _BATCH = 100
 _SEARCHED = 100_000
+_NAMED = 1_000
 
 
 class NothingToUndo(ZodbshError):
@@ -37,6 +45,82 @@ class UndoNotStaged(ZodbshError):
     hint = "Nothing was staged. `.commit` carries the undo out, `.abort` forgets it."
 
 
+def write_undo(storage: Any, tids: Iterable[int], *, name: str, note: str = "", user: str = "", hold: ExitStack) -> int:
+    """Undo transactions in one new transaction of a storage open for writing; return its tid.
+
+    From the moment it is made final in a file, signals wait until ``hold`` is left. A class is imported only where it
+    has to merge an object's states. Raises NothingToUndo, Unsupported, Conflict, StorageIOError (nothing was written
+    then), and CommitUnknown.
+    """
+    from ZODB.Connection import TransactionMetaData
+    from ZODB.interfaces import IMVCCStorage
+
+    tids = sorted(tids, reverse=True)
+    if IMVCCStorage.providedBy(storage):
+        storage = storage.new_instance()
+        storage.poll_invalidations()
+    if not (hasattr(storage, "supportsUndo") and storage.supportsUndo()):
+        raise Unsupported(f"{name}: this storage keeps no history that could be undone")
+    meta = TransactionMetaData(user, note or undo_note(tids), {})
+    with translated(name):
+        ids = [_undo_id(storage, tid) for tid in tids]
+        storage.tpc_begin(meta)
+        try:
+            for id_ in ids:
+                storage.undo(id_, meta)
+            storage.tpc_vote(meta)
+        except BaseException:
+            storage.tpc_abort(meta)
+            raise
+        return _finish(storage, meta, name, hold)
+
+
+def undo_note(tids: Iterable[int]) -> str:
+    """Return the description that an undo's transaction gets where the user gives none."""
+    names = [tid_text(tid) for tid in tids]
+    # A description has 65,535 bytes at most.
+    return f"undo of {', '.join(names)}" if len(names) <= _NAMED else f"undo of {len(names):,} transactions"
+
+
+def merge_trouble(record: bytes) -> str:
+    """Say why a record's class did not merge a conflict; imports it, as ZODB has done."""
+    from ZODB.ConflictResolution import BadClass, find_global
+
+    class_ = record_class(record)
+    if not isinstance(class_, Global):
+        return "its class is an object of the database"
+    name = class_text(class_)
+    found = find_global(class_.module, class_.name)
+    if isinstance(found, BadClass):
+        return f"its class {name}, which might merge that, cannot be imported (-p DIR names a folder to import from)"
+    if not hasattr(found, "_p_resolveConflict"):
+        return f"its class {name} has no _p_resolveConflict that would merge that"
+    return f"the _p_resolveConflict of its class {name} does not merge that"
+
+
+def _finish(storage: Any, meta: Any, name: str, hold: ExitStack) -> int:
+    from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
+
+    try:
+        if isinstance(storage, SoundFileStorage):
+            # An interrupt between the status byte and its fsync would leave the outcome open for nothing.
+            hold.enter_context(uninterrupted())
+        return from_bytes(storage.tpc_finish(meta))
+    except CommitUnknown as exc:
+        exc.hint = _settles(name, exc.tid)
+        raise
+    except Exception as exc:
+        raise CommitUnknown(
+            f"{name}: an error while the undo was made final: {exc}", hint=_settles(name, None)
+        ) from exc
+
+
+def _settles(name: str, tid: int | None) -> str:
+    if tid is None:
+        return f"`zodbsh log {quote(name)} -n 1` tells whether the undo is the last transaction."
+    return f"`zodbsh show {quote(name)} {tid_text(tid)}` tells whether it is there."
+
+
 def prepare_undo(session: Session, tid: int) -> None:
     """Have the session's next commit undo a transaction.
 
@@ -46,7 +130,7 @@ def prepare_undo(session: Session, tid: int) -> None:
         raise session.mode_error
     if not session.db.supportsUndo():
         raise Unsupported("this storage keeps no history that could be undone")
-    _undo_id(session.db, tid)
+    _undo_id(session.db.storage, tid)
     session.undoing[tid] = _count(session, tid)
 
 
@@ -62,10 +146,10 @@ def commit_undo(session: Session, *, note: str, user: str) -> None:
     # A connection that has joined the transaction, with changes or without, would take the storage's lock twice.
     session.transaction.abort()
     current = session.transaction.get()
-    current.note(note or f"undo of {', '.join(map(tid_text, tids))}")
+    current.note(note or undo_note(tids))
     if user:
         current.user = user
-    session.db.undoMultiple([_undo_id(session.db, tid) for tid in tids], current)
+    session.db.undoMultiple([_undo_id(session.db.storage, tid) for tid in tids], current)
     try:
         current.commit()
     except BaseException:
@@ -100,16 +184,39 @@ def _count(session: Session, tid: int) -> int:
     return sum(1 for transaction in source.transactions(tid, tid) for _ in source.records(transaction))
 
 
-def _undo_id(db: Any, tid: int) -> Any:
+def _undo_id(storage: Any, tid: int) -> Any:
+    """Return a storage's own id of a transaction for ``undo``. Raises NothingToUndo."""
+    from ZODB.FileStorage import FileStorage
+
+    if isinstance(storage, FileStorage):
+        # Its list of what can be undone loads each transaction's extension, which may run anything.
+        return _id_in_file(storage, tid)
     for first in range(0, _SEARCHED, _BATCH):
         # A negative last entry asks for so many of them.
-        entries = db.undoInfo(first, -_BATCH)
+        entries = storage.undoInfo(first, -_BATCH)
         for entry in entries:
             if _tid(entry["id"]) == to_bytes(tid):
                 return entry["id"]
         if not entries:
             break
-    raise NothingToUndo(f"no transaction {tid_text(tid)} that can be undone")
+    raise _nothing(tid)
+
+
+def _nothing(tid: int) -> NothingToUndo:
+    return NothingToUndo(f"no transaction {tid_text(tid)} that can be undone")
+
+
+def _id_in_file(storage: Any, tid: int) -> bytes:
+    from ZODB.POSException import UndoError
+
+    with storage._lock:
+        try:
+            header = storage._read_txn_header(storage._txn_find(to_bytes(tid), stop_at_pack=1))
+        except UndoError as exc:
+            raise _nothing(tid) from exc
+    if header.status not in (" ", b" "):
+        raise _nothing(tid)
+    return binascii.b2a_base64(to_bytes(tid)).rstrip()
 
 
 def _tid(id_: Any) -> bytes | None:

@@ -62,17 +62,6 @@ cdef uint64_t POINTS_BACK = <uint64_t>1 << 63
 CHUNK = 4 << 20
 
 
-cdef inline uint64_t big8(const uint8_t* p) noexcept nogil:
-    return (
-        <uint64_t>p[0] << 56 | <uint64_t>p[1] << 48 | <uint64_t>p[2] << 40 | <uint64_t>p[3] << 32
-        | <uint64_t>p[4] << 24 | <uint64_t>p[5] << 16 | <uint64_t>p[6] << 8 | p[7]
-    )
-
-
-cdef inline uint32_t big2(const uint8_t* p) noexcept nogil:
-    return <uint32_t>p[0] << 8 | p[1]
-
-
 cdef int64_t read_at(int fd, uint8_t* buffer, int64_t size, int64_t position) noexcept nogil:
     """Read as much as there is; returns the bytes read, -1 with ``errno`` set."""
     cdef int64_t done = 0
@@ -87,16 +76,6 @@ cdef int64_t read_at(int fd, uint8_t* buffer, int64_t size, int64_t position) no
             break
         done += got
     return done
-
-
-# A growing array of one kind of thing.
-
-
-cdef struct Array:
-    uint8_t* at
-    int64_t count
-    int64_t room
-    int64_t width
 
 
 cdef int reserve(Array* array, int64_t more) noexcept nogil:
@@ -115,12 +94,6 @@ cdef int reserve(Array* array, int64_t more) noexcept nogil:
 
 cdef class Column:
     """Numbers in memory of the engine's own; a buffer."""
-
-    cdef void* at
-    cdef Py_ssize_t count, width
-    cdef char* format
-    cdef Py_ssize_t shape[1]
-    cdef Py_ssize_t strides[1]
 
     def __dealloc__(self):
         free(self.at)
@@ -1199,7 +1172,10 @@ cdef class Pass:
             row = <uint64_t*>(self.tool.at + 40 * <int64_t>number)
             tool_rows.append(ToolRow(self.class_names[number], row[0], row[1], row[2], row[3], row[4]))
         cdef Finder finder = Finder()
-        finder.take(self)
+        finder.table, finder.lines, finder.multiplier = self.table, self.lines, self.multiplier
+        self.table = NULL
+        finder.oids = column(&self.oids)
+        finder.column = finder.oids.obj
         finder.where, finder.classes = column(&self.where), column(&self.classes)
         return Columns(
             oids=finder.oids, where=finder.where, sizes=column(&self.sizes), classes=finder.classes,
@@ -1219,24 +1195,16 @@ cdef class Pass:
 cdef class Finder:
     """From an oid to its dense number."""
 
-    cdef uint32_t* table
-    cdef uint64_t lines, multiplier
-    cdef Column column
-    cdef readonly object oids
-    cdef object where, classes
-
     def __dealloc__(self):
         free(self.table)
 
-    cdef take(self, Pass passed):
-        self.table, self.lines, self.multiplier = passed.table, passed.lines, passed.multiplier
-        passed.table = NULL
-        self.oids = column(&passed.oids)
-        self.column = self.oids.obj
+    cdef int64_t number(self, uint64_t oid) noexcept nogil:
+        """Return an object's number, negative for an unknown oid."""
+        return probe(self.table, self.lines, self.multiplier, <uint64_t*>self.column.at, oid)
 
     def find(self, uint64_t oid):
         """Return an object's number, ``NONE`` for an unknown oid."""
-        cdef int64_t found = probe(self.table, self.lines, self.multiplier, <uint64_t*>self.column.at, oid)
+        cdef int64_t found = self.number(oid)
         return 0xFFFFFFFF if found < 0 else found
 
     def placed(self, bytes prefix, bytes suffixes, bytes positions):
@@ -1250,9 +1218,7 @@ cdef class Finder:
         if len(positions) < 6 * count:
             return False
         for i in range(count):
-            found = probe(
-                self.table, self.lines, self.multiplier, <uint64_t*>self.column.at, high | big2(low + 2 * i)
-            )
+            found = self.number(high | big2(low + 2 * i))
             position = <uint64_t>big2(at + 6 * i) << 32 | <uint64_t>big2(at + 6 * i + 2) << 16 | big2(at + 6 * i + 4)
             if found < 0 or classes[found] == MISSING or (where[found] & ~POINTS_BACK) != position:
                 return False

@@ -13,10 +13,14 @@ __all__ = [
     "Certifier",
     "Pass",
     "children",
+    "compare",
     "components",
+    "copy_later",
+    "copy_packed",
     "dangling",
     "distances",
     "dominators",
+    "index_parts",
     "of_classes",
     "reach",
     "referrers",
@@ -26,6 +30,7 @@ __all__ = [
     "scan_record",
     "select",
     "sums",
+    "survey",
     "within_groups",
 ]  # fmt: skip
 
@@ -33,7 +38,7 @@ if TYPE_CHECKING or os.environ.get("ZODBSH_ENGINE") == "python":
     NATIVE = False
 else:
     try:
-        from zodbsh.engine import _bulk, _graph, _scan, _trees
+        from zodbsh.engine import _bulk, _graph, _pack, _scan, _trees
 
         NATIVE = True
     except ImportError:
@@ -61,6 +66,7 @@ if TYPE_CHECKING or not NATIVE:
         sums,
         within_groups,
     )  # fmt: skip
+    from zodbsh.engine.packing import compare, copy_later, copy_packed, index_parts, survey
     from zodbsh.engine.twin import Pass, scan_record
 else:
     Certifier = _trees.Certifier
@@ -69,4 +75,6 @@ else:
     children, components, dangling, distances = _graph.children, _graph.components, _graph.dangling, _graph.distances
     dominators, of_classes, reach, referrers = _graph.dominators, _graph.of_classes, _graph.reach, _graph.referrers
     referring_to_classes, retained, reverse = _graph.referring_to_classes, _graph.retained, _graph.reverse
+    compare, copy_later, copy_packed = _pack.compare, _pack.copy_later, _pack.copy_packed
+    index_parts, survey = _pack.index_parts, _pack.survey
     select, sums, within_groups = _graph.select, _graph.sums, _graph.within_groups

@@ -183,8 +183,9 @@ class Columns:
     `POINTS_BACK`), ``sizes`` (Q) of its data, ``classes`` (I), and in ``targets``
     (I) its references: ``counts`` (I) of them from ``starts`` (Q) on. A target is
     a dense number, with the bit `WEAK` for a weak reference; references into
-    other databases are left out. By class number: ``class_names``, and
-    ``class_records``, ``class_bytes`` over all records (bytes of their own data).
+    other databases are left out. ``look_up`` turns an oid into its
+    number, or `NONE`. By class number: ``class_names``, and ``class_records``, ``class_bytes`` over all records
+    (bytes of their own data).
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class Columns:
     ) -> None:
         self.oids, self.where, self.sizes, self.classes = oids, where, sizes, classes
         self.starts, self.counts, self.targets = starts, counts, targets
-        self._find = find
+        self.look_up = find
         self.class_names, self.class_records, self.class_bytes = class_names, class_records, class_bytes
         self.tool_rows, self.totals = tool_rows, totals
         self.undecodable, self.dangled, self.dangled_more = undecodable, dangled, dangled_more
@@ -223,7 +224,7 @@ class Columns:
 
     def find(self, oid: int) -> int | None:
         """Return an object's dense number, None for an oid that the pass never met."""
-        number = self._find(oid)
+        number = self.look_up(oid)
         return None if number == NONE else number
 
     def exists(self, number: int) -> bool:
@@ -252,6 +253,19 @@ class Columns:
             if number is None or self.classes[number] == MISSING or self.position(number) != position:
                 return False
         return True
+
+    def forget_references(self) -> None:
+        """Let go of the memory that sizes and references take; what remains finds objects and their records."""
+        self.sizes = self.starts = self.targets = array("Q")
+        self.counts = array("I")
+
+    def forget(self) -> None:
+        """Let go of all memory; no question can be asked any more."""
+        self.forget_references()
+        self.oids = self.where = array("Q")
+        self.classes = array("I")
+        self.look_up = lambda _: NONE
+        self._placed = None
 
     def references(self, number: int) -> list[tuple[int, bool]]:
         """Return an object's references as dense numbers, each with whether it is weak."""

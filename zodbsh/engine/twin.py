@@ -96,7 +96,7 @@ class Pass:
         chunk: int = CHUNK,
     ) -> Reached:
         """Take the sound transactions of a Data.fs from ``start`` on. Raises OSError."""
-        file = _File(fd, limit, chunk)
+        file = File(fd, limit, chunk)
         position = start
         while position < limit:
             offset = file.at(position, _HEADER)
@@ -249,7 +249,7 @@ class Pass:
         self._targets = targets
 
 
-class _File:
+class File:
     """A file that is read forward in chunks; a record may be larger than a chunk."""
 
     def __init__(self, fd: int, limit: int, chunk: int) -> None:
@@ -269,7 +269,7 @@ class _File:
         return 0 if size <= len(self.data) else -1
 
 
-def _entries(file: _File, start: int, tid: int, position: int, end: int) -> list[Entry] | None:
+def _entries(file: File, start: int, tid: int, position: int, end: int) -> list[Entry] | None:
     """Return a transaction's records, None where one is not sound."""
     found = []
     while position < end:
@@ -289,7 +289,7 @@ def _entries(file: _File, start: int, tid: int, position: int, end: int) -> list
             found.append(Entry(oid, position, file.data[offset : offset + length], previous=previous))
         else:
             back = _NUMBER.unpack_from(file.data, offset + _RECORD)[0]
-            sound, data = _data_behind(file, oid, position, back)
+            sound, data = data_behind(file, oid, position, back)
             if not sound:
                 return None
             found.append(Entry(oid, position, data, points_back=True, previous=previous))
@@ -297,7 +297,7 @@ def _entries(file: _File, start: int, tid: int, position: int, end: int) -> list
     return found
 
 
-def _data_behind(file: _File, oid: int, position: int, back: int) -> tuple[bool, bytes | None]:
+def data_behind(file: File, oid: int, position: int, back: int) -> tuple[bool, bytes | None]:
     """Follow a back-pointer: whether it leads where it may, and the data (None: the object is deleted)."""
     below = position
     while back:

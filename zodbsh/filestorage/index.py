@@ -168,14 +168,25 @@ def check_index(file: DataFile, index: Index) -> IndexDoubt | None:
 
 def index_bytes(end: int, positions: Iterable[tuple[int, int]]) -> Iterator[bytes]:
     """Yield the parts of an index file, as ZODB writes it; ``positions`` are oids and positions by ascending oid."""
+    return index_file(end, _parts(positions))
+
+
+def index_file(end: int, parts: Iterable[tuple[bytes, bytes, bytes]]) -> Iterator[bytes]:
+    """Yield the parts of an index file from what `Index.parts` gives, by ascending prefix."""
     yield b"\x80\x03" + _integer(end) + b"."
+    for prefix, suffixes, places in parts:
+        size = len(suffixes) + len(places)
+        opcode = b"C" if size < 1 << 8 else b"B"
+        yield b"\x80\x03C\x06" + prefix + opcode + _STRINGS[opcode].pack(size)
+        yield suffixes
+        yield places + b"\x86."
+    yield b"\x80\x03N."
+
+
+def _parts(positions: Iterable[tuple[int, int]]) -> Iterator[tuple[bytes, bytes, bytes]]:
     for prefix, group in groupby(positions, key=lambda pair: pair[0] >> 16):
         oids, places = zip(*group, strict=True)
-        bucket = _lowest(oids, _SUFFIX) + _lowest(places, _PREFIX)
-        opcode = b"C" if len(bucket) < 1 << 8 else b"B"
-        yield b"\x80\x03C\x06" + prefix.to_bytes(_PREFIX, "big") + opcode + _STRINGS[opcode].pack(len(bucket))
-        yield bucket + b"\x86."
-    yield b"\x80\x03N."
+        yield prefix.to_bytes(_PREFIX, "big"), _lowest(oids, _SUFFIX), _lowest(places, _PREFIX)
 
 
 def _integer(number: int) -> bytes:

@@ -13,6 +13,7 @@ from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.progress import SILENT, Progress
 from zodbsh.stage import store
 from zodbsh.stage.applied import applied_by
+from zodbsh.stage.model import StageConflict
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
@@ -72,6 +73,13 @@ def commit_stage(
         import_modules(modules)
         storage = open_storage(spec, progress=progress)
         try:
+            # From here to the stage's removal the database is ours; until now another process could take the stage.
+            now = store.load(spec)
+            if now is None or now.id != stage.id:
+                raise StageConflict(
+                    "the stage was committed, dropped or replaced by another process just now",
+                    hint="Nothing was committed. `zodbsh status` shows what is there.",
+                )
             source = open_source(spec, storage=storage)
             try:
                 applied = applied_by(source, stage)
@@ -82,11 +90,12 @@ def commit_stage(
                 result = CommitResult(done.tid, done.objects, done.resolved)
             else:
                 result = CommitResult(applied, len(stage.entries), before=True)
+            result = result._replace(trouble=_dropped(spec, stage.id))
         finally:
             storage.close()
     finally:
         restore_path()
-    return result._replace(trouble=_dropped(spec, stage.id))
+    return result
 
 
 def commit_session(session: Session, *, note: str = "", user: str = "") -> CommitResult:

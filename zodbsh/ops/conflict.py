@@ -55,18 +55,14 @@ def conflict_sides(source: Source, sides: tuple[Sides, ...]) -> ConflictResult:
                 base_tid=side.base_tid,
                 their_tid=side.their_tid,
                 base_known=side.base is not None,
-                attributes=tuple(_three(*map(_decoded, (side.base, side.theirs, side.ours)))),
+                attributes=tuple(three_sides(*map(_decoded, (side.base, side.theirs, side.ours)))),
             )
             for side in sides
         )
     )
 
 
-def _decoded(data: bytes | None) -> Record | None:
-    return None if data is None else decode_record(data)
-
-
-def _three(base: Record | None, theirs: Record | None, ours: Record | None) -> list[ThreeSides]:
+def three_sides(base: Record | None, theirs: Record | None, ours: Record | None) -> list[ThreeSides]:
     """Return every attribute that is not the same on all sides, ours first."""
     by_us = {change.name: change for change in compare_records(base, ours)}
     by_them = {change.name: change for change in compare_records(base, theirs)}
@@ -84,3 +80,7 @@ def _three(base: Record | None, theirs: Record | None, ours: Record | None) -> l
             )
         )
     return found
+
+
+def _decoded(data: bytes | None) -> Record | None:
+    return None if data is None else decode_record(data)

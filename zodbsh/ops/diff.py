@@ -16,6 +16,7 @@ from zodbsh.errors import ObjectNotFound, UsageError, ZodbshError
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
 from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.btrees import record_tree
+from zodbsh.record.classpart import BLOB_CLASS
 from zodbsh.record.decode import class_text, decode_record
 from zodbsh.record.values import Record
 from zodbsh.source.base import Revision, Source
@@ -24,7 +25,6 @@ from zodbsh.stage.overlay import OverlaySource
 
 Change = Literal["changed", "new", "deleted"]
 
-_BLOB = "ZODB.blob.Blob"
 
 if TYPE_CHECKING:
     from zodbsh.db.session import Session
@@ -93,6 +93,16 @@ def diff_session(session: Session, *, target: str | None = None) -> DiffResult:
     return _diff(session.source(), pending, places, target)
 
 
+def diff_undo(source: Source, changes: Changes, deleted: Iterable[int], places: dict[int, Place]) -> DiffResult:
+    """Compare what an undo would bring back, and take away, with what is there now; ``places`` are those of now."""
+    now, after = Snapshot(source), Snapshot(OverlaySource(source, changes, deleted=deleted))
+    pairs = [_entry_pair(source, entry) for entry in changes.entries]
+    pairs += [_Pair(oid, now.record(oid), None) for oid in deleted]
+    again = [entry.oid for entry in changes.entries if entry.new]
+    places = places | places_of(after, again) if again else places
+    return DiffResult(source.info().name, changes.base_tid, None, _objects(after, places, now, pairs, None))
+
+
 def _diff(source: Source, changes: Changes, places: dict[int, Place], target: str | None) -> DiffResult:
     snapshot = Snapshot(OverlaySource(source, changes))
     pairs = [_entry_pair(source, entry) for entry in changes.entries]
@@ -151,7 +161,7 @@ def _state_pair(before: Snapshot, after: Snapshot, oid: int) -> _Pair | None:
     old_data, new_data = (None if side is None else side.data for side in (old, new))
     pair = _Pair(oid, _decoded(old_data), _decoded(new_data))
     record = pair.new or pair.old
-    is_blob = record is not None and class_text(record.class_) == _BLOB
+    is_blob = record is not None and class_text(record.class_) == BLOB_CLASS
     # A blob's record says nothing of its content; the same transaction's data is the same content.
     if is_blob and _content_tid(old) != _content_tid(new):
         sizes = AttributeChange("(blob bytes)", _blob_size(after.source, old), _blob_size(after.source, new))

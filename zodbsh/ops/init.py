@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.db.spec import is_address
 from zodbsh.errors import DatabaseNotFound, StorageIOError, UsageError
-from zodbsh.publish import AlreadyExists, fsync_folder, publish, scratch_folder, temporary_name, uninterrupted
+from zodbsh.publish import (
+    AlreadyExists,
+    fsync_folder,
+    publish,
+    scratch_folder,
+    sync_file,
+    temporary_name,
+    uninterrupted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,11 +204,7 @@ def _published_blobs(staged: str | None, blobs: str | None) -> Iterator[None]:
 def _sync_tree(folder: str) -> None:
     for where, _, files in os.walk(folder):
         for name in files:
-            descriptor = os.open(os.path.join(where, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_file(os.path.join(where, name))
         fsync_folder(where)
 
 

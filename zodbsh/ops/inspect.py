@@ -12,6 +12,7 @@ from zodbsh.analysis.records import DanglingReference, read_record
 from zodbsh.analysis.target import locate, parse_target, resolve
 from zodbsh.errors import ZodbshError
 from zodbsh.ids import oid_text
+from zodbsh.record.classpart import BLOB_CLASS
 from zodbsh.record.decode import class_text
 from zodbsh.record.shape import INTERNAL, edges, edges_within
 from zodbsh.record.values import Record, Ref, Value
@@ -27,8 +28,6 @@ PATH_BUDGET = 10_000
 
 MAX_NODES = 100_000
 """How many lines an expansion has at most, however deep and however wide it was asked to be."""
-
-_BLOB = "ZODB.blob.Blob"
 
 
 class Node(NamedTuple):
@@ -149,7 +148,7 @@ def inspect(snapshot: Snapshot, target: str, *, limit: int | None = None, depth:
         _Expansion(snapshot, limit).inside(view, depth, (found.oid,)),
         links, len(outside) - len(links), len(all_edges) - len(outside),
         part_of,
-        _blob(snapshot, revision) if class_ == _BLOB else None,
+        _blob(snapshot, revision) if class_ == BLOB_CLASS else None,
     )  # fmt: skip
 
 

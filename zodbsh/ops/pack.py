@@ -1,79 +1,39 @@
 """``pack``: remove old revisions and unreachable objects, or say what would go.
 
-A file is packed by ZODB's own pack, under the lock, after its framing was
-scanned; every reference is checked afterwards. Any other storage packs itself.
+A file is packed by ourselves, under its lock: a copy of what stays is written
+beside it, held against it record by record, and takes its place in one step. Any
+other storage packs itself.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zodbsh.analysis.reachability import BLOB_CLASS, ClassRemoval, Dangling, PackPlan, check_references, plan_pack
-from zodbsh.errors import DamagedDatabase, Unsupported, UsageError, ZodbshError
+from zodbsh.analysis.packplan import Plan, class_removals, plan_pack
+from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, UsageError
+from zodbsh.filestorage.damage import Damage, FramingDamage
+from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import MAX_ID, oid_text
+from zodbsh.ops.packresult import Figures, PackResult, figures_of
 from zodbsh.progress import SILENT, Progress
-from zodbsh.times import tid_time, time_tid
+from zodbsh.record.classpart import BLOB_CLASS
+from zodbsh.times import time_tid
 
 if TYPE_CHECKING:
     from zodbsh.db.spec import Spec
+    from zodbsh.ops.packfile import Contents
     from zodbsh.source.base import Source
-
-# Beside the packed file: its .index (about 8 bytes an object, never more than a tenth) and what others write.
-_SPARE = 1_000_000
+    from zodbsh.source.file import FileSource
 
 
-class StorageCannotPack(Unsupported):
-    """A storage that packs itself failed at it; what it did until then is its own affair."""
+class CollectionRefused(DamagedDatabase):
+    """Records that would stay do not tell what they refer to, or there is no root: what is garbage cannot be known."""
 
-    code = "storage-cannot-pack"
-    hint = "Its log may say more; packing the database file itself on its server does without it."
-
-
-class Figures(NamedTuple):
-    """A database's size at one moment; ``bytes`` is None where the storage does not tell."""
-
-    bytes: int | None
-    transactions: int
-    records: int
-    objects: int
-
-
-class PackResult(NamedTuple):
-    """What a pack did, or (``dry_run``) would do.
-
-    ``tid`` is the pack time. ``changed`` is False where there was nothing to
-    remove. ``old`` is the path of the copy of before, None where there is none.
-    ``classes`` is known of a dry run only. ``findings`` are references that lead
-    nowhere afterwards; in a dry run, those that ZODB's pack would stop at.
-    ``before`` and ``after`` are None where the storage cannot be read through.
-    ``trouble`` says what failed once the new file was in place.
-    """
-
-    database: str
-    tid: int
-    dry_run: bool
-    collect: bool
-    changed: bool
-    before: Figures | None
-    after: Figures | None
-    objects_removed: int | None
-    revisions_removed: int | None
-    blobs_removed: int | None = None
-    blob_bytes_removed: int | None = None
-    classes: tuple[ClassRemoval, ...] = ()
-    findings: tuple[Dangling, ...] = ()
-    old: str | None = None
-    trouble: str | None = None
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was found that a user has to look at."""
-        return not self.findings and self.trouble is None
+    code = "pack-collection-refused"
+    hint = "Nothing changed. `zodbsh pack --no-gc` packs without collecting garbage; `zodbsh verify` lists all of them."
 
 
 def pack_time(*, days: int | None, to: int | None, now: datetime | None = None) -> int:
@@ -90,12 +50,14 @@ def pack_time(*, days: int | None, to: int | None, now: datetime | None = None) 
 
 def misses_blobs(spec: Spec, *, progress: Progress = SILENT) -> bool:
     """Tell whether a file has blobs, but it is not known in which folder: a pack would leave their files there."""
-    from zodbsh.db.source import open_source
+    from zodbsh.source.file import FileSource
 
-    if spec.kind != "file" or spec.blob_dir is not None:
+    if spec.kind != "file":
         return False
     try:
-        with closing(open_source(spec)) as source:
+        with closing(FileSource(spec.path, blob_dir=spec.blob_dir)) as source:
+            if source.blob_folder() is not None:
+                return False
             return any(row.class_ == BLOB_CLASS for row in source.census(progress=progress).classes)
     except DamagedDatabase:
         # The pack refuses it, and says more.
@@ -104,193 +66,195 @@ def misses_blobs(spec: Spec, *, progress: Progress = SILENT) -> bool:
 
 def preview(source: Source, *, tid: int = MAX_ID, collect: bool = True, progress: Progress = SILENT) -> PackResult:
     """Say what a pack to ``tid`` would remove, without a lock and without writing."""
+    from zodbsh.ops import packblobs
+    from zodbsh.source.file import FileSource
+
     tid = min(tid, source.last_tid)
     plan = plan_pack(source, tid, collect=collect, progress=progress)
-    before = _figures(source, progress)
+    before = figures_of(source, progress=progress)
+    findings = plan.dangling + plan.undecodable
+    name = source.info().name
+    if plan.redundant:
+        return PackResult(name, tid, True, collect, False, before, before, 0, 0)
+    if plan.unsure:
+        return PackResult(name, tid, True, collect, False, before, None, None, None, findings=findings)
+    kept = _kept_of_file(source, plan) if isinstance(source, FileSource) else _kept_of_source(source, plan)
+    folder = packblobs.folder_of(source) if isinstance(source, FileSource) else None
+    blobs = None
+    if folder is not None and isinstance(source, FileSource):
+        blobs = packblobs.files_that_go(source, folder, plan)
+    totals = plan.columns.totals
+    revisions, objects = totals.records - kept.records, sum(1 for _ in plan.removed())
     return PackResult(
-        source.info().name,
+        name,
         tid,
         dry_run=True,
         collect=collect,
-        changed=plan.revisions_removed > 0,
+        changed=revisions > 0,
         before=before,
-        after=_shrunk(before, plan),
-        objects_removed=plan.objects_removed,
-        revisions_removed=plan.revisions_removed,
-        blobs_removed=plan.blobs_removed,
-        blob_bytes_removed=plan.blob_bytes_removed,
-        classes=plan.classes,
-        findings=plan.dangling,
-    )
-
-
-def pack(spec: Spec, *, tid: int = MAX_ID, collect: bool = True, progress: Progress = SILENT) -> PackResult:
-    """Pack a database to ``tid`` (inclusive) and check every reference after.
-
-    Raises DatabaseNotFound, DamagedDatabase, DatabaseLocked, Unsupported (Python
-    2's format, a storage that cannot), DiskFullError, StorageIOError,
-    DanglingReference, PackRefused; then nothing changed.
-    """
-    if spec.kind == "file":
-        return _pack_file(spec, tid, collect, progress)
-    return _pack_storage(spec, tid, collect, progress)
-
-
-def _pack_file(spec: Spec, tid: int, collect: bool, progress: Progress) -> PackResult:
-    from zodbsh.db.open import open_storage
-    from zodbsh.db.pack import DanglingReference, pack_file, settle
-    from zodbsh.db.source import open_source
-    from zodbsh.db.spec import check_file
-
-    # ZODB's renames would put a file in the place of a symlink.
-    path = os.path.realpath(spec.path)
-    spec = replace(spec, path=path)
-    if check_file(path)[:4] == b"FS21":
-        raise Unsupported(
-            f"{spec.text} is in Python 2's format; ZODB on Python 3 cannot pack it",
-            hint="`zodbsh pack --dry-run` says what would go.",
-        )
-    spare_old = _room_for_both(path)
-    storage = open_storage(spec, progress=progress)
-    try:
-        with closing(open_source(spec)) as source:
-            before = _figures(source, progress)
-            tid = min(tid, source.last_tid)
-            try:
-                packed = pack_file(storage, tid, collect=collect, spare_old=spare_old, progress=progress)
-            except DanglingReference as exc:
-                raise _explained(exc, source, tid, progress) from exc
-    finally:
-        storage.close()
-    settle(path)
-    with closing(open_source(spec)) as source:
-        after = _figures(source, progress)
-        findings = check_references(source, progress=progress)
-    return PackResult(
-        spec.text,
-        tid,
-        dry_run=False,
-        collect=collect,
-        changed=packed.published,
-        before=before,
-        after=after,
-        objects_removed=before.objects - after.objects,
-        revisions_removed=before.records - after.records,
-        findings=tuple(findings),
-        old=path + ".old" if packed.published else None,
-        trouble=packed.trouble,
-    )
-
-
-def _pack_storage(spec: Spec, tid: int, collect: bool, progress: Progress) -> PackResult:
-    """Let a storage pack itself; figures where it can be read through."""
-    from ZODB.POSException import POSError
-    from ZODB.serialize import referencesf
-
-    from zodbsh.db.open import open_storage, translated
-    from zodbsh.db.source import open_source
-
-    storage = open_storage(spec, progress=progress)
-    try:
-        if storage.isReadOnly():
-            raise Unsupported(f"{spec.text} is read-only")
-        with closing(open_source(spec, storage=storage)) as source:
-            tid, before = min(tid, source.last_tid), _figures_if_any(source, progress)
-        options = {} if collect else _without_collection(storage, spec)
-        progress.start("Packing", None, "objects")
-        with translated(spec.text):
-            try:
-                storage.pack(_seconds(tid), referencesf, **options)
-            except (POSError, OSError):
-                raise
-            except Exception as exc:  # whatever a storage of any kind stops at
-                raise StorageCannotPack(f"{spec.text}: the storage's own pack stopped: {exc!r}") from exc
-        progress.finish()
-        with closing(open_source(spec, storage=storage)) as source:
-            after = _figures_if_any(source, progress)
-            findings = () if after is None else tuple(check_references(source, progress=progress))
-    finally:
-        storage.close()
-    return PackResult(
-        spec.text,
-        tid,
-        dry_run=False,
-        collect=collect,
-        changed=before is None or before != after,
-        before=before,
-        after=after,
-        objects_removed=before.objects - after.objects if before and after else None,
-        revisions_removed=before.records - after.records if before and after else None,
+        after=Figures(
+            None if before.bytes is None or kept.bytes is None else before.bytes + kept.bytes - plan.border,
+            before.transactions - totals.transactions + kept.transactions,
+            before.records - revisions,
+            before.objects - objects,
+        ),
+        objects_removed=objects,
+        revisions_removed=revisions,
+        blobs_removed=None if blobs is None else len(blobs.files),
+        blob_bytes_removed=None if blobs is None else blobs.bytes,
+        classes=class_removals(source, plan),
         findings=findings,
     )
 
 
-def _without_collection(storage: Any, spec: Spec) -> dict[str, bool]:
-    from inspect import signature
+def pack(
+    spec: Spec, *, tid: int = MAX_ID, collect: bool = True, keep_old: bool = True, progress: Progress = SILENT
+) -> PackResult:
+    """Pack a database to ``tid`` (inclusive) and check every reference.
 
-    if "gc" not in signature(storage.pack).parameters:
-        raise Unsupported(f"{spec.text} decides by itself what it collects: --no-gc does not reach it")
-    return {"gc": False}
+    A file's former content stays as ``.old`` with ``keep_old``; other storages
+    decide that themselves. Raises DatabaseNotFound, DamagedDatabase (with it
+    CollectionRefused), DatabaseLocked, Unsupported, DiskFullError,
+    StorageIOError, PackFailed: then nothing changed. Raises OutcomeUnknown where
+    the packed file has its name, and the system does not confirm that it lasts.
+    """
+    if spec.kind == "file":
+        return _pack_file(spec, tid, collect, keep_old, progress)
+    if not keep_old:
+        raise Unsupported(f"{spec.text} packs itself: --no-old does not reach it")
+    from zodbsh.ops.packstorage import pack_storage
 
-
-def _seconds(tid: int) -> float:
-    """Return the time for a storage's ``pack``: the first microsecond that does not cut the transaction off."""
-    moment = tid_time(tid)
-    return 0.0 if moment is None else moment.timestamp() + 1e-6
-
-
-def _figures(source: Source, progress: Progress) -> Figures:
-    census = source.census(progress=progress)
-    return Figures(source.info().bytes, census.transactions, census.records, census.objects)
-
-
-def _figures_if_any(source: Source, progress: Progress) -> Figures | None:
-    try:
-        return _figures(source, progress)
-    except Unsupported:
-        return None
+    return pack_storage(spec, tid, collect=collect, progress=progress)
 
 
-def _shrunk(before: Figures, plan: PackPlan) -> Figures:
-    return Figures(
-        None if before.bytes is None else before.bytes - plan.bytes_removed,
-        before.transactions - plan.transactions_removed,
-        before.records - plan.revisions_removed,
-        before.objects - plan.objects_removed,
+def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, progress: Progress) -> PackResult:
+    from zodbsh.db.locks import write_lock
+    from zodbsh.db.open import NotWritable
+    from zodbsh.db.spec import check_file
+    from zodbsh.ops import packblobs
+    from zodbsh.ops.packfile import contents_of, pack_file
+    from zodbsh.publish import failing_well
+
+    check_file(spec.path)
+    if spec.read_only:
+        raise NotWritable(f"{spec.text} is configured as read-only")
+    if spec.blob_dir is not None and not os.path.isdir(spec.blob_dir):
+        raise StorageIOError(f"{spec.blob_dir}: there is no such folder for blobs")
+    path = os.path.realpath(spec.path)
+    with failing_well(spec.text, "packed"), ExitStack() as stack:
+        # What is to be done is worked out before the lock is taken, and again where the file changed meanwhile.
+        seen = _fingerprint(path)
+        source, plan = _planned(stack, path, spec, tid, collect, progress)
+        stack.enter_context(write_lock(spec.path))
+        if _fingerprint(path) != seen:
+            source, plan = _planned(stack, path, spec, tid, collect, progress)
+        folder = packblobs.folder_of(source)
+        blobs_stay = folder is None and BLOB_CLASS in plan.columns.class_names
+        if folder is not None and os.path.lexists(path + packblobs.JOURNAL):
+            # A pack before this one was killed when only its blob files were left to remove.
+            packblobs.carry_out(path, folder, keep_old=keep_old)
+        blobs = None
+        if folder is not None:
+            blobs = packblobs.files_that_go(source, folder, plan)
+            if keep_old and blobs.files:
+                packblobs.check_room(folder)
+        packed = pack_file(
+            source,
+            plan,
+            keep_old=keep_old,
+            beside=[os.path.abspath(spec.path)],
+            before_publishing=lambda: packblobs.write_down(path, blobs) if blobs and blobs.files else None,
+            progress=progress,
+        )
+        if packed.after is None:
+            unchanged = contents_of(source, progress=progress)
+        trouble = packed.trouble
+        if packed.after is not None and folder is not None and blobs and blobs.files:
+            try:
+                packblobs.carry_out(path, folder, keep_old=keep_old)
+            except OSError as exc:
+                trouble = f"blob files of what was removed are still there ({exc}); the next pack removes them"
+    changed = packed.after is not None
+    after = unchanged if packed.after is None else packed.after
+    before = after if packed.after is None else packed.before
+    return PackResult(
+        spec.text,
+        plan.tid,
+        dry_run=False,
+        collect=collect,
+        changed=changed,
+        before=_of(before),
+        after=_of(after),
+        objects_removed=before.objects - after.objects,
+        revisions_removed=before.records - after.records,
+        blobs_removed=None if blobs is None else len(blobs.files) if changed else 0,
+        blob_bytes_removed=None if blobs is None else blobs.bytes if changed else 0,
+        findings=after.findings,
+        old=path + ".old" if changed and keep_old else None,
+        trouble=trouble,
+        blobs_stay=blobs_stay,
     )
 
 
-def _room_for_both(path: str) -> bool:
-    """Tell whether the packed file has room beside an earlier ``.old``; raise DiskFullError where it has none."""
-    from zodbsh.db.pack import DiskFullError
+class _Kept(NamedTuple):
+    """What stays of the time up to the pack: bytes with the file's beginning, None where there is no file."""
 
-    need = os.path.getsize(path) + _SPARE
-    free = shutil.disk_usage(os.path.dirname(path)).free
-    if need <= free:
-        return True
+    bytes: int | None
+    transactions: int
+    records: int
+
+
+def _kept_of_file(source: Any, plan: Plan) -> _Kept:
+    from zodbsh.engine import chosen
+
+    counted = chosen.copy_packed(source.file.fd, plan.border, plan.columns, plan.marks, plan.targets, -1)
+    return _Kept(counted.end, counted.transactions, counted.records)
+
+
+def _kept_of_source(source: Source, plan: Plan) -> _Kept:
+    transactions = records = 0
+    for transaction in source.transactions(0, plan.tid):
+        kept = sum(plan.stays(revision.oid, revision.tid) for revision in source.records(transaction))
+        transactions += kept > 0
+        records += kept
+    return _Kept(None, transactions, records)
+
+
+def _planned(
+    stack: ExitStack, path: str, spec: Spec, tid: int, collect: bool, progress: Progress
+) -> tuple[FileSource, Plan]:
+    """Open the file and plan its pack. Raises FramingDamage, CollectionRefused, OSError."""
+    from zodbsh.source.file import FileSource
+
     try:
-        old = os.lstat(path + ".old").st_size
-    except OSError:
-        old = 0
-    if need > free + old:
-        raise DiskFullError(f"a pack of {path} may take {need:,} bytes; {free + old:,} are free. Nothing changed.")
-    return False
+        source = stack.enter_context(closing(FileSource(path, blob_dir=spec.blob_dir)))
+    except FramingDamage as exc:
+        raise FramingDamage(path, exc.damage, more=0) from exc
+    if 0 < (tail := source.info().tail) <= STATUS_OFFSET:
+        # It may be the beginning of any transaction, of a whole one, too.
+        damage = Damage(source.end, "header", f"{tail} bytes are too few for a transaction")
+        raise FramingDamage(path, damage, more=0)
+    plan = plan_pack(source, min(tid, source.last_tid), collect=collect, progress=progress)
+    _refuse_what_is_unsure(path, plan)
+    return source, plan
 
 
-def _explained(error: Any, source: Source, tid: int, progress: Progress) -> ZodbshError:
-    """Name who holds the reference that ZODB's pack stopped at: it tells only the target."""
-    from zodbsh.db.pack import DanglingReference
+def _fingerprint(path: str) -> tuple[int, int, int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    for dangling in plan_pack(source, tid, progress=progress).dangling:
-        if dangling.target == error.target:
-            who = (
-                "the database has no root" if dangling.oid is None else f"{oid_text(dangling.oid)} ({dangling.class_})"
-            )
-            return DanglingReference(
-                error.target,
-                message=who
-                if dangling.oid is None
-                else f"{who} refers to {oid_text(error.target)}, which does not exist at the pack time",
-            )
-    found: ZodbshError = error
-    return found
+
+def _refuse_what_is_unsure(path: str, plan: Plan) -> None:
+    """Raise where a pack could take away what is needed."""
+    if plan.unsure and not plan.undecodable:
+        raise CollectionRefused(f"{path} has no root at the pack time: everything would be garbage")
+    if plan.unsure:
+        first, more = plan.undecodable[0], len(plan.undecodable) - 1
+        also = f" (and {more} more like it)" if more else ""
+        raise CollectionRefused(
+            f"{path}: what {oid_text(first.oid or 0)} ({first.class_}) refers to is not known: {first.reason}{also}"
+        )
+
+
+def _of(contents: Contents) -> Figures:
+    return Figures(contents.end, contents.transactions, contents.records, contents.objects)

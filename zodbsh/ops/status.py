@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from zodbsh.analysis.paths import Place
 from zodbsh.db.changes import Changes, Dirty
+from zodbsh.db.locks import other_name
+from zodbsh.db.spec import Spec
+from zodbsh.db.tailfile import fitting_tails
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import oid_text
 from zodbsh.ops.leftovers import Leftover
@@ -114,6 +117,16 @@ def session_status(session: Session) -> StatusResult:
         # `zodbsh status` tells what is wrong with it; here it is nobody's part.
         others = None
     return found._replace(undoing=tuple(sorted(session.undoing)), others=others)
+
+
+def taken_off(source: Source, spec: Spec) -> int:
+    """Count the transactions that ``undo --after`` has taken off a file's end and ``--redo`` would put back."""
+    if spec.kind != "file":
+        return 0
+    info = source.info()
+    path = other_name(spec.path) or spec.path
+    fitting = fitting_tails(path, (info.bytes or 0) - info.tail, source.last_tid)
+    return fitting[0].header.transactions if fitting else 0
 
 
 def _serial(source: Source, oid: int) -> int | None:

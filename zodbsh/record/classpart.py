@@ -5,6 +5,7 @@ from __future__ import annotations
 from zodbsh.record.decode import RecordError, class_text, decode_pickle, record_class
 
 UNDECODABLE = "(undecodable)"
+BLOB_CLASS = "ZODB.blob.Blob"
 
 # A class part is short; where this is not enough, the whole record is read.
 _HEAD = 4096

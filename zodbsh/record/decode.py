@@ -9,6 +9,7 @@ record names is imported or called.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from zodbsh.ids import oid_text
 from zodbsh.record.interpreter import check_depth, run
@@ -19,7 +20,7 @@ from zodbsh.record.values import Global, Record, Ref, Value
 
 __all__ = [
     "DEFAULT_LIMITS", "Limits", "RecordError", "class_text", "decode_pickle", "decode_record", "record_class",
-    "references",
+    "references", "references_of_any", "strong_references",
 ]  # fmt: skip
 
 # The class part of nearly every record: GLOBAL, PUT, STOP.
@@ -46,6 +47,22 @@ def references(data: bytes) -> tuple[Ref, ...]:
     """Return every reference of a record, those of its class part first. Raises RecordError as decode_record does."""
     # What cannot be decoded has no references to rely on, so everything is looked at.
     return decode_record(data).references
+
+
+def strong_references(data: bytes) -> Iterator[int]:
+    """Yield the oids that keep other objects of the same database alive. Raises RecordError."""
+    return (ref.oid for ref in references(data) if not ref.weak and ref.database is None)
+
+
+def references_of_any(data: bytes) -> tuple[Ref, ...]:
+    """Return every reference of two pickles, whatever they stand for: the class part may name no class.
+
+    Raises RecordError where one of them does not decode.
+    """
+    machine = Machine(data, DEFAULT_LIMITS)
+    _, middle = run(machine, 0)
+    run(machine, middle)
+    return tuple(machine.references)
 
 
 def record_class(data: bytes) -> Global | Ref:

@@ -11,8 +11,8 @@ from zodbsh.render.sizes import count_text, size_text
 from zodbsh.times import iso_text, time_text
 
 if TYPE_CHECKING:
-    from zodbsh.analysis.reachability import Dangling
-    from zodbsh.ops.pack import Figures, PackResult
+    from zodbsh.analysis.packplan import Dangling
+    from zodbsh.ops.packresult import Figures, PackResult
     from zodbsh.render.page import Page
 
 _SHOWN = 20
@@ -97,6 +97,8 @@ class PackView(NamedTuple):
         result = self.result
         time = "now" if result.tid in (0, MAX_ID) else f"{time_text(result.tid)} ({tid_text(result.tid)})"
         collected = "" if result.collect else ", without garbage collection"
+        if result.refused:
+            return f"{result.database}: a pack up to {time} would be refused"
         if not result.changed:
             return f"{result.database}: nothing to remove up to {time}{collected}"
         verb = "a pack would remove" if result.dry_run else "packed"
@@ -121,7 +123,7 @@ class PackView(NamedTuple):
         if not findings:
             return
         page.gap()
-        page.heading("ZODB's pack would stop at:" if self.result.dry_run else "References that lead nowhere:")
+        page.heading("It cannot be known what these need:" if self.result.refused else "What leads nowhere:")
         for finding in findings[:_SHOWN]:
             page.line("  ", finding_text(finding))
         _more(page, len(findings), "finding", "findings")

@@ -98,9 +98,7 @@ class VerifyView(NamedTuple):
         page.gap()
         if result.garbage:
             size = size_text(result.garbage_bytes or 0)
-            # ZODB's pack stops at a dangling reference.
-            pack = "" if "dangling" in groups else "; a pack removes them"
-            page.line(f"garbage: {count_text(result.garbage, 'unreachable object')}, {size}{pack}")
+            page.line(f"garbage: {count_text(result.garbage, 'unreachable object')}, {size}; a pack removes them")
         if result.manifest is not None:
             page.line(f"manifest written: {count_text(result.manifest.transactions, 'transaction')}")
         page.line(Span("sound" if result.ok else "not sound", "green" if result.ok else "red"), _verdict(result))

@@ -116,8 +116,14 @@ def _make(shell: Shell) -> list[click.Command]:
 
 
 def undo_transaction(shell: Shell, tid: int) -> int:
-    """Show a transaction and have the next commit undo it. Raises NothingToUndo, Unsupported, UncommittedChanges."""
+    """Show a transaction and have the next commit undo it.
+
+    Raises NothingToUndo, Unsupported, UncommittedChanges, Conflict.
+    """
+    from zodbsh.ops.undoconflict import require_blobs_kept
+
     require_clean(shell)
+    require_blobs_kept(shell.session, tid)
     prepare_undo(shell.session, tid)
     shell.commands.dispatch(["show", tid_text(tid)], shell.app)
     shell.say(f"{tid_text(tid)} ({time_text(tid)}) will be undone by .commit; .abort forgets it")

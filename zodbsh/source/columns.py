@@ -43,11 +43,13 @@ def file_columns(
     on_damage: Callable[[Damage], None],
     *,
     options: Options,
+    start: int = MAGIC_SIZE,
+    last_tid: int = 0,
     until: int = MAX_ID,
     progress: Progress = SILENT,
     on_transactions: Callable[[list[TransactionRow]], None] | None = None,
 ) -> FileColumns:
-    """Fill columns from a Data.fs up to the file's limit.
+    """Fill columns from a Data.fs, from ``start``, before which ``last_tid`` is the last one, to the file's limit.
 
     The engine takes what is sound; what is not is looked at closely, told to
     ``on_damage`` (which may raise), and its sound records are taken, too. Raises
@@ -55,8 +57,8 @@ def file_columns(
     """
     taking = Pass(options)
     progress.start("reading", file.limit, "bytes")
-    position: int | None = MAGIC_SIZE
-    last_tid = looks = tail = 0
+    position: int | None = start
+    looks = tail = 0
     whole = True
     end: int | None = None
     while position is not None:

@@ -63,6 +63,11 @@ class FileSource:
         """The transaction this snapshot ends at; 0 in an empty database."""
         return self._bounds.last_tid
 
+    @property
+    def end(self) -> int:
+        """The position after the last transaction of this snapshot."""
+        return self._bounds.end
+
     def info(self) -> SourceInfo:
         """Return what this source is; ``bytes`` is the file's size, the tail included."""
         reader = self._reader
@@ -128,6 +133,10 @@ class FileSource:
             # Whoever asks about objects next finds them without the saved index.
             self._lookup.adopt(found.columns)
         return found.columns
+
+    def revision_at(self, position: int, oid: int) -> Revision:
+        """Return the revision of ``oid`` whose record is at a position. Raises FramingDamage where there is none."""
+        return self._revision(self._reader.record(position, oid))
 
     @property
     def file(self) -> DataFile:

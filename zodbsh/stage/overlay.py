@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from zodbsh.db.changes import Changes
 from zodbsh.engine.census import Census
 from zodbsh.engine.columns import Columns, Options, TransactionRow
-from zodbsh.ids import MAX_ID
+from zodbsh.errors import ObjectNotFound
+from zodbsh.ids import MAX_ID, oid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.source.base import Revision, Source, SourceInfo, Transaction
 
@@ -18,11 +19,12 @@ class OverlaySource:
     Only a look at the present (``at`` not before the source's last transaction)
     shows them; their revisions carry the serial that they were made to, 0 for a
     new object. History, transactions and the census are the source's own.
-    Closing it closes nothing.
+    Closing it closes nothing. The objects ``deleted`` are not in its present.
     """
 
-    def __init__(self, source: Source, changes: Changes) -> None:
+    def __init__(self, source: Source, changes: Changes, *, deleted: Iterable[int] = ()) -> None:
         self._source = source
+        self._deleted = frozenset(deleted)
         self._entries = {entry.oid: entry for entry in changes.entries}
 
     @property
@@ -36,6 +38,8 @@ class OverlaySource:
 
     def load(self, oid: int, at: int = MAX_ID) -> Revision:
         """Return the uncommitted revision of ``oid`` where there is one, else the source's."""
+        if oid in self._deleted and at >= self.last_tid:
+            raise ObjectNotFound(f"no object {oid_text(oid)} in {self._source.info().name}")
         entry = self._entries.get(oid) if at >= self.last_tid else None
         if entry is None:
             return self._source.load(oid, at)
@@ -76,8 +80,10 @@ class OverlaySource:
 
     def oids(self, at: int = MAX_ID) -> Iterator[int]:
         """Yield the stored objects, then the new ones."""
-        yield from self._source.oids(at)
-        if at >= self.last_tid:
+        if at < self.last_tid:
+            yield from self._source.oids(at)
+        else:
+            yield from (oid for oid in self._source.oids(at) if oid not in self._deleted)
             yield from (entry.oid for entry in self._entries.values() if entry.new)
 
     def blob_path(self, oid: int, tid: int) -> str | None:

@@ -1,0 +1,151 @@
+"""The blob files of what a pack removes: they go, and nothing else, whenever it is killed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import ZODB
+from persistent.mapping import PersistentMapping
+from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
+from ZODB.utils import u64
+
+from zodbsh.db.spec import parse_spec
+from zodbsh.ids import tid_text
+from zodbsh.ops import packblobs, packfile
+from zodbsh.ops.pack import pack
+from zodbsh.ops.packresult import PackResult
+from zodbsh.ops.verify import verify
+from zodbsh.source.file import FileSource
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with a blob of two revisions, one that is garbage, and one that is undone."""
+    path = tmp_path / "my.fs"
+    db = ZODB.DB(FileStorage(str(path), blob_dir=f"{path}.blobs"))
+    for text in (b"first", b"second"):
+        with db.transaction() as connection:
+            blob = connection.root().setdefault("kept", Blob())
+            with blob.open("w") as file:
+                file.write(text)
+    with db.transaction() as connection:
+        connection.root()["gone"] = Blob(b"garbage")
+        connection.root()["folder"] = PersistentMapping(inner=Blob(b"inner"))
+    with db.transaction() as connection:
+        del connection.root()["gone"]
+    db.close()
+    return path
+
+
+def blobs(folder: Path | str) -> list[bytes]:
+    return sorted(file.read_bytes() for file in Path(folder).rglob("*.blob"))
+
+
+def packed(path: Path, **options: bool) -> PackResult:
+    return pack(parse_spec(str(path)), **options)
+
+
+def findings(path: Path) -> list[str]:
+    source = FileSource(str(path), unchecked=True)
+    try:
+        return [finding.kind for finding in verify(source).findings]
+    finally:
+        source.close()
+
+
+def test_what_goes_and_what_is_kept_as_old(path: Path) -> None:
+    """Files of removed revisions go; ``blobs.old`` has all that ``.old`` needs; nothing is left that says otherwise."""
+    result = packed(path)
+    assert (result.blobs_removed, result.blob_bytes_removed, result.trouble) == (2, 12, None)
+    assert blobs(f"{path}.blobs") == [b"inner", b"second"]
+    assert blobs(f"{path}.blobs.old") == [b"first", b"garbage", b"inner", b"second"]
+    assert (Path(f"{path}.blobs") / ".layout").read_bytes() == (Path(f"{path}.blobs.old") / ".layout").read_bytes()
+    assert not Path(f"{path}{packblobs.JOURNAL}").exists()
+    assert findings(path) == []
+    os.rename(f"{path}.old", path.parent / "before.fs")
+    os.rename(f"{path}.blobs.old", path.parent / "before.fs.blobs")
+    assert findings(path.parent / "before.fs") == []
+
+
+def test_without_old_no_folder_is_kept(path: Path) -> None:
+    """``--no-old`` concerns the blobs, too."""
+    packed(path, keep_old=False)
+    assert blobs(f"{path}.blobs") == [b"inner", b"second"]
+    assert not Path(f"{path}.blobs.old").exists()
+
+
+def test_a_second_pack_replaces_the_old_folder(path: Path) -> None:
+    """``blobs.old`` belongs to the ``.old`` beside it."""
+    packed(path)
+    db = ZODB.DB(FileStorage(str(path), blob_dir=f"{path}.blobs"))
+    with db.transaction() as connection, connection.root()["kept"].open("w") as file:
+        file.write(b"third")
+    db.close()
+    packed(path)
+    assert blobs(f"{path}.blobs") == [b"inner", b"third"]
+    assert blobs(f"{path}.blobs.old") == [b"inner", b"second", b"third"]
+
+
+def test_files_that_no_revision_has_stay(path: Path) -> None:
+    """They may belong to another database whose folder was given by mistake."""
+    stray = Path(f"{path}.blobs") / "0x00/0x00/0x00/0x00/0x00/0x00/0x07/0x07" / f"0x{tid_text(1)}.blob"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"stray")
+    packed(path)
+    assert b"stray" in blobs(f"{path}.blobs")
+
+
+def test_a_later_revision_of_what_was_garbage_keeps_its_file(tmp_path: Path) -> None:
+    """At the pack time nothing led to the blob; then it was written anew and linked again. ZODB's pack removes both."""
+    path = tmp_path / "my.fs"
+    db = ZODB.DB(FileStorage(str(path), blob_dir=f"{path}.blobs"))
+    with db.transaction() as connection:
+        blob = connection.root()["blob"] = Blob(b"first")
+    oid = blob._p_oid
+    with db.transaction() as connection:
+        del connection.root()["blob"]
+    tid = u64(db.lastTransaction())
+    with db.transaction() as connection:
+        blob = connection.root()["again"] = connection.get(oid)
+        with blob.open("w") as file:
+            file.write(b"anew")
+    db.close()
+    result = pack(parse_spec(str(path)), tid=tid)
+    assert (result.changed, blobs(f"{path}.blobs")) == (True, [b"anew", b"first"])
+    assert findings(path) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_pack_that_is_killed_is_finished_by_the_next(
+    path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whatever it had written down: files that the database still needs stay, the others go then."""
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packfile, "drop_indexes", killed) if moment == "before" else monkeypatch.setattr(
+        packblobs, "carry_out", killed
+    )
+    with pytest.raises(KeyboardInterrupt):
+        packed(path)
+    assert Path(f"{path}{packblobs.JOURNAL}").exists()
+    assert blobs(f"{path}.blobs") == [b"first", b"garbage", b"inner", b"second"]
+    assert [kind for kind in findings(path) if kind != "blob-orphaned"] == []
+    monkeypatch.undo()
+    packed(path)
+    assert blobs(f"{path}.blobs") == [b"inner", b"second"]
+    assert blobs(f"{path}.blobs.old") == [b"first", b"garbage", b"inner", b"second"]
+    assert not Path(f"{path}{packblobs.JOURNAL}").exists()
+    assert findings(path) == []
+
+
+def test_a_list_cut_short_is_no_list(path: Path) -> None:
+    """Half a list removes nothing; it is gone afterwards."""
+    Path(f"{path}{packblobs.JOURNAL}").write_text("zodbsh: blob files of what a pack removed\n0x01 ")
+    packed(path)
+    assert blobs(f"{path}.blobs") == [b"inner", b"second"]
+    assert not Path(f"{path}{packblobs.JOURNAL}").exists()
