@@ -46,6 +46,9 @@ def judge(bench, prepared, result):
     left = bench.strangers(prepared) | named
     # What may be needed yet stays: status names it, as the kill campaign sees to.
     kept = result.status == UNKNOWN or says(result, "could not be removed")
+    if command.troubled and result.status == command.troubled:
+        # What is yet to be done is said, and named as well.
+        kept = bench.strangers(prepared) <= named
     if left and not result.refused_removals and not kept:
         problems.append(f"left over: {sorted(left)}")
     return found, problems + bench.again_problems(prepared, found)

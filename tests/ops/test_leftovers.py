@@ -41,7 +41,7 @@ def test_each_is_named_with_what_to_do(path):
 def test_whatever_an_interrupted_command_may_leave_is_known(path):
     left = [
         f".my.fs.{HEX}.new", f".my.fs.stage.{HEX}.new", f".my.fs.old.{HEX}.new", "my.fs.index.index_tmp",
-        "my.fs.old-before-pack", "my.fs.pack", "my.fs.stage.lock", "my.fs.tr0", "my.fs.tr12",
+        "my.fs.old-before-pack", "my.fs.pack", "my.fs.packed-blobs", "my.fs.stage.lock", "my.fs.tr0", "my.fs.tr12",
     ]  # fmt: skip
     for name in left:
         path.with_name(name).write_bytes(b"x")

@@ -29,6 +29,7 @@ _MAX_FOLDERS = 20_000
 _REMOVE = "remove it"
 _BESIDE = {
     ".pack": ("a pack that was not finished", _REMOVE),
+    ".packed-blobs": ("what a pack has yet to remove of the blobs", "pack again: it goes on with that"),
     ".old-before-pack": ("the .old of before a pack that was interrupted", "keep it as .old, or remove it"),
     ".index.index_tmp": ("a saved index that was not finished", _REMOVE),
 }
