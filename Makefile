@@ -2,6 +2,7 @@
 # make test    lint, types, import contracts, tests
 # make bench   the claims about speed, each beside its peer in one run;  make bench-large  memory at ten million objects
 # make differential   the engine against its twin and ZODB: a million records, every cut, 20,000 flips (about half an hour)
+# make campaign   kills, failing calls, full disks, signals, power loss, damage, payloads, live reads: whole (make test: reduced)
 # make asan    the same, reduced, with the native engine built with AddressSanitizer
 # make docs    regenerate docs/cli.md and docs/exit-codes.md;  make completions  regenerate completions/
 # PYTHON=...   the interpreter to use (3.11 or newer);  DATABASE=...  another database for `make shell`
@@ -11,11 +12,12 @@ VENV ?= .venv
 DATABASE ?= mydata.fs
 WORKERS ?= 2
 BIN := $(VENV)/bin
+TRACER := $(if $(filter Linux,$(shell uname)),$(VENV)/.strace)
 # The first of these that is new enough; `python3` first, so that a chosen environment is respected.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
 
-.PHONY: shell test lint types imports unit differential asan bench bench-large docs completions clean
+.PHONY: shell test lint types imports unit differential campaign asan bench bench-large docs completions clean
 
 shell: $(VENV)/.shell
 	@if [ -t 0 ]; then \
@@ -38,11 +40,21 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev $(TRACER)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 differential: $(VENV)/.dev
 	ZODBSH_CAMPAIGN=1 $(BIN)/python -m pytest -q -s tests/engine
+
+campaign: $(VENV)/.dev $(TRACER)
+	ZODBSH_CAMPAIGN=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/campaigns
+
+# Linux only, and only where it is missing: the system's own word about which calls a program makes.
+$(VENV)/.strace: | $(VENV)/bin/python
+	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		{ apt-get install -qq -y strace >/dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y strace; } >/dev/null 2>&1; }; } || \
+		echo 'strace is missing: its tests are skipped, or fail where CI is set' >&2
+	@touch $@
 
 # Built in a copy, so that the engine in use stays what it is. Python itself leaks by design.
 asan: $(VENV)/.dev

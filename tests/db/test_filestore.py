@@ -326,6 +326,37 @@ def test_the_write_lock_is_zodbs(path, tmp_path):
     FileStorage(str(path)).close()
 
 
+def test_a_blob_takes_all_it_is_given_or_fails(path, tmp_path):
+    """Where a quota lets only a part through ZODB's own file says nothing; the script's error is the disk's."""
+    (tmp_path / "blobs").mkdir()
+    with Session.open(str(path), blobs=str(tmp_path / "blobs")) as session:
+        blob = Blob()
+        session.root.blob = blob
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"), blob.open("w") as file:
+                file.write(b"x" * 5000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        transaction.abort()
+
+
+def test_a_saved_index_that_gets_no_name_is_not_left(path, monkeypatch):
+    storage = SoundFileStorage(str(path))
+    replace = os.replace
+
+    def fail(*_names):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zodbsh.db.filestore.os.replace", fail)
+    storage.close()
+    monkeypatch.setattr("zodbsh.db.filestore.os.replace", replace)
+    assert not path.with_name(f"{path.name}.index.index_tmp").exists()
+
+
 def test_the_data_is_durable_before_the_transaction_is_done(path, monkeypatch):
     """The first sync finds it in flight, whole; blobs and the folders down to them are synced before."""
     synced = []

@@ -44,6 +44,7 @@ def build_file(*transactions, magic=b"FS30"):
 def no_pause(monkeypatch):
     """Look again at damage at once: in these tests nobody writes meanwhile."""
     monkeypatch.setattr("zodbsh.filestorage.framing._PAUSE", 0)
+    monkeypatch.setattr("zodbsh.filestorage.indexcheck._PAUSE", 0)
 
 
 @pytest.fixture

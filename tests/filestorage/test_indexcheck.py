@@ -20,6 +20,8 @@ from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.findings import Finding
 from zodbsh.source.columns import file_columns
 
+pytestmark = pytest.mark.usefixtures("no_pause")
+
 
 @pytest.fixture
 def stored(tmp_path, no_fsync):

@@ -220,3 +220,16 @@ def test_the_systems_errors_name_what_the_user_named(tmp_path, monkeypatch):
         patch.setattr("zodbsh.db.create.create_filestorage", full)
         assert failed() == path
     assert os.listdir(tmp_path) == []
+
+
+def test_after_a_kill_with_the_blob_folder_made_it_works(tmp_path):
+    """The blob folder has its name before the database has: it is this database's, and empty of blobs."""
+    path, blobs = tmp_path / "a.fs", tmp_path / "a.fs.blobs"
+    (blobs / "tmp").mkdir(parents=True)
+    (blobs / ".layout").write_text("bushy")
+    init(str(path), blobs=str(blobs))
+    assert read(path, blobs) == {}
+    path.unlink()
+    (blobs / "0x00").mkdir()
+    with pytest.raises(AlreadyExists):
+        init(str(path), blobs=str(blobs))

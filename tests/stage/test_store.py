@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from zodbsh.db.changes import PROVISIONAL, Entry, Pending, Read
 from zodbsh.db.spec import Spec, parse_spec
 from zodbsh.errors import StorageIOError, Unsupported
+from zodbsh.publish import OutcomeUnknown
 from zodbsh.stage import store
 from zodbsh.stage.format import MAGIC, StageDamaged, decode, encode
 from zodbsh.stage.model import Stage, StageConflict, join, make_stage
@@ -218,6 +219,41 @@ def test_a_failed_save_leaves_the_old_stage(spec, tmp_path, monkeypatch):
         store.save(spec, stage(Entry(5, 77, DATA, str(content))), replaces=first.id)
     assert store.load(spec) == first
     assert len(os.listdir(tmp_path / "my.fs.stage.blobs")) == 1
+
+
+def test_a_stage_whose_folder_could_not_be_synced_keeps_its_blobs(spec, tmp_path, monkeypatch):
+    """It has its name, so it needs them; whether it survives a power failure is said to be unknown."""
+    content = tmp_path / "content"
+    content.write_bytes(b"first")
+
+    def fail(_path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("zodbsh.publish.fsync_folder", fail)
+    with pytest.raises(OutcomeUnknown):
+        store.save(spec, stage(Entry(5, 77, DATA, str(content))))
+    (entry,) = store.load(spec).entries
+    assert Path(entry.blob).read_bytes() == b"first"
+
+
+def test_a_blob_that_cannot_be_copied_leaves_none_behind(spec, tmp_path):
+    content = tmp_path / "content"
+    content.write_bytes(b"first")
+    with pytest.raises(StorageIOError, match="nothing was staged"):
+        store.save(spec, stage(Entry(5, 77, DATA, str(content)), Entry(6, 77, DATA, str(tmp_path / "gone"))))
+    assert not (tmp_path / "my.fs.stage.blobs").exists()
+
+
+def test_a_removal_that_may_not_last_is_told_as_such(spec, monkeypatch):
+    store.save(spec, stage())
+
+    def fail(_path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(store, "fsync_folder", fail)
+    with pytest.raises(OutcomeUnknown, match="was removed, but its folder could not be synced"):
+        store.drop(spec)
+    assert store.load(spec) is None
 
 
 KILLED = """

@@ -23,7 +23,10 @@ def command(database: Database, output: Output) -> None:
     Each object with its path, and whether another transaction has changed it since. In the shell
     also what ZODB itself would miss: objects changed in place, values that two records share,
     classes that cannot be imported elsewhere.
+
+    Of a file also what an interrupted command left behind, as long as no process holds its lock.
     """
+    from zodbsh.ops.leftovers import find_leftovers
     from zodbsh.ops.status import status
     from zodbsh.render.status import StatusView
 
@@ -34,12 +37,14 @@ def command(database: Database, output: Output) -> None:
         return
     from zodbsh.db.spec import parse_spec
     from zodbsh.ops.status import taken_off
+    from zodbsh.source.file import FileSource
     from zodbsh.stage import store
 
     spec = parse_spec(database.text)
     stage = store.load(spec)
     with database.source() as source:
-        emit(StatusView(status(source, stage)), output)
+        leftovers = find_leftovers(spec, source, stage) if isinstance(source, FileSource) else ()
+        emit(StatusView(status(source, stage)._replace(leftovers=leftovers)), output)
         count = taken_off(source, spec)
     if count:
         what = count_text(count, "transaction")

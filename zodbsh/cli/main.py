@@ -20,6 +20,7 @@ class Stopped(BaseException):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
 
@@ -49,7 +50,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _unraisable(failed: sys.UnraisableHookArgs) -> None:
-    """Leave out that a dropped file could not be flushed: the error that dropped it has been told."""
+    """Leave out that a dropped file could not be flushed: the error that dropped it has been told.
+
+    A signal that came while something was thrown away, where Python swallows it, comes again.
+    """
+    if isinstance(failed.exc_value, (KeyboardInterrupt, Stopped)):
+        _again(signal.SIGINT if isinstance(failed.exc_value, KeyboardInterrupt) else failed.exc_value.signal_number)
+        return
     if not (isinstance(failed.exc_value, OSError) and isinstance(failed.object, io.IOBase)):
         sys.__unraisablehook__(failed)
 
@@ -86,6 +93,9 @@ def _end(run: Callable[[], int]) -> NoReturn:
     except OSError as error:
         sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
         status = 7
+    # What was to be done is done, or cleaned up; the interpreter's own end is not to be disturbed.
+    for name in ("SIGINT", *_EXIT_SIGNALS):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     _forget_output()
     sys.exit(status)
 
@@ -95,6 +105,17 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     for name in _EXIT_SIGNALS:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     raise Stopped(number)
+
+
+def _again(number: int) -> None:
+    from threading import Timer
+
+    if number != signal.SIGINT:
+        signal.signal(number, _stop)
+    # Not from here: it would be swallowed once more.
+    timer = Timer(0.01, signal.raise_signal, (number,))
+    timer.daemon = True
+    timer.start()
 
 
 def _open_missing_streams() -> None:

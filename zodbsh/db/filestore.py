@@ -18,6 +18,7 @@ from ZODB.fsIndex import fsBucket, fsIndex
 from ZODB.utils import z64
 
 from zodbsh.db.beside import no_wider_than, refuse_symlinks
+from zodbsh.db.blobs import removed_on_failure
 from zodbsh.db.locks import locked, other_name
 from zodbsh.errors import DatabaseNotFound, StorageIOError
 from zodbsh.filestorage.damage import Damage, FramingDamage
@@ -27,7 +28,7 @@ from zodbsh.filestorage.index import IndexDoubt, check_index, read_index
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import from_bytes, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, fsync_folder, sync_file
+from zodbsh.publish import OutcomeUnknown, fsync_folder, sync_file, uninterrupted
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -44,6 +45,8 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     """
 
     _file: Any
+    _nextpos: int
+    _saved: int
     _tfile: Any
 
     def __init__(self, path: str, *, blob_dir: str | None = None, progress: Progress = SILENT) -> None:
@@ -65,10 +68,16 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
 
     def close(self) -> None:
         """Save the index, release the locks; may be called twice."""
-        if self._file is not None and not self._file.closed:
-            with no_wider_than(self._file_name):
-                super().close()
-        self._release()
+        with uninterrupted():
+            if self._file is not None and not self._file.closed:
+                with no_wider_than(self._file_name):
+                    super().close()
+            self._release()
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Forget the transaction, its blobs included; no signal cuts that short."""
+        with uninterrupted():
+            super().tpc_abort(transaction)
 
     def tpc_vote(self, transaction: Any) -> Any:
         """Write the transaction, still in flight, to the disk; where that fails, the file ends where it ended before.
@@ -98,6 +107,12 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             unknown.tid = number
             raise unknown from exc
 
+    def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
+        # ZODB makes the folder, too, but takes a failure for a folder that is there.
+        os.makedirs(self.fshelper.getPathForOID(oid), exist_ok=True)
+        with removed_on_failure(self.fshelper.getBlobFilename(oid, serial)):
+            super()._blob_storeblob(oid, serial, blobfilename)
+
     def _clear_temp(self) -> None:
         try:
             super()._clear_temp()
@@ -111,12 +126,19 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             self._tfmt._file = self._tfile
 
     def _save_index(self) -> None:
-        try:
-            super()._save_index()
-        except OSError:
-            # The index is a hint: without it the next one to open the file scans it.
-            with suppress(OSError):
-                os.unlink(self.__name__ + ".index.index_tmp")
+        """Save the index as ZODB does, but whole: a reader of ZODB's takes a torn one for good."""
+        name = self.__name__ + ".index"
+        temporary = name + ".index_tmp"
+        # The index is a hint: without it the next one to open the file scans it.
+        with uninterrupted(), suppress(OSError):
+            try:
+                self._index.save(self._pos, temporary)
+                sync_file(temporary)
+                os.replace(temporary, name)
+            finally:
+                with suppress(OSError):
+                    os.unlink(temporary)
+        self._saved += 1
 
     def _newIndexes(self) -> Any:  # noqa: N802 - ZODB's name
         # ZODB calls this with the lock held and the file not yet opened.
@@ -149,16 +171,23 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     def _drop_unwritten(self) -> None:
         """Put the file back to its last whole transaction, and forget what waits in the buffer."""
         name = self._file.name
-        descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            # ZODB truncates too, but its buffer is flushed first, and that fails again.
-            _close_unflushed(self._file)
-            os.ftruncate(descriptor, self._pos)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # ZODB truncates too, but its buffer is flushed first, and that fails again.
+        _close_unflushed(self._file)
         self._file = open(name, "r+b")  # noqa: SIM115 - it stays open as long as the storage
+        with suppress(OSError):
+            # What cannot be cut off is a transaction that was never finished, and known as such.
+            os.ftruncate(self._file.fileno(), self._pos)
+            os.fsync(self._file.fileno())
         self._files.flush()
+
+    def _abort(self) -> None:
+        try:
+            super()._abort()
+        except OSError:
+            # ZODB cuts the file first; what cannot be cut off is no transaction either.
+            self._nextpos = 0
+        # ZODB removes the blobs of a transaction that was voted for, not of one whose vote failed.
+        self._blob_tpc_abort()
 
     def _release(self) -> None:
         for name in ("_lock_file", "_second_lock"):

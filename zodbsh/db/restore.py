@@ -13,7 +13,7 @@ from typing import Any
 from ZODB.Connection import TmpStore
 from ZODB.utils import z64
 
-from zodbsh.db.blobs import own_copy
+from zodbsh.db.blobs import store_blob
 from zodbsh.db.changes import PROVISIONAL, Changes
 from zodbsh.db.renumber import renumber
 from zodbsh.ids import from_bytes, to_bytes
@@ -43,7 +43,7 @@ def prime(connection: Any, changes: Changes, *, writable: bool) -> Mapping[int, 
         if entry.blob is None:
             store.store(oid, serial, entry.data, "", None)
         else:
-            store.storeBlob(oid, serial, entry.data, own_copy(store, entry.blob), "", None)
+            store_blob(store, oid, serial, entry.data, entry.blob, None)
         if entry.new:
             store.creating[oid] = True
     connection._cache.invalidate([to_bytes(entry.oid) for entry in entries])

@@ -16,6 +16,7 @@ import transaction
 from ZODB.POSException import ReadConflictError
 from ZODB.utils import z64
 
+from zodbsh.db.blobs import write_blobs_whole
 from zodbsh.db.changes import STAGE_KEY, Changes, Dirty, MissingClass, Pending
 from zodbsh.db.dirty import find_dirty
 from zodbsh.db.imports import import_modules, search_first
@@ -101,6 +102,7 @@ class Session:
         spec = parse_spec(spec) if isinstance(spec, str) else spec
         if blobs is not None:
             spec = replace(spec, blob_dir=blobs)
+        write_blobs_whole()
         restore_path = search_first(import_paths)
         try:
             imported = import_modules(modules)

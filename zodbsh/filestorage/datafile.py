@@ -100,6 +100,13 @@ class DataFile:
         except OSError as exc:
             raise read_error(self.path, exc) from exc
 
+    def still_named(self) -> bool:
+        """Tell whether the file has its name yet: a pack puts another one there."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self.path))
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Release the descriptor; may be called twice."""
         fd, self._fd = self._fd, -1

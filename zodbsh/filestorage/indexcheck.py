@@ -8,6 +8,7 @@ Objects whose creation was undone are in ZODB's index, too: at the record that s
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from zodbsh.engine.chosen import Pass
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _KIND = "index"
 # So many objects are named for each fault; the others are counted.
 _NAMED = 100
+# So often, and so many seconds apart, an index is looked at in which something is wrong.
+_LOOKS = 4
+_PAUSE = 0.1
 
 
 def check_saved_index(file: DataFile, newest: Newest, end: int) -> Iterator[Finding]:
@@ -33,10 +37,23 @@ def check_saved_index(file: DataFile, newest: Newest, end: int) -> Iterator[Find
     ``newest`` has the position of each object's newest record before ``end``. Raises StorageIOError.
     """
     path = f"{file.path}.index"
+    for _ in range(_LOOKS):
+        before = _identity(path)
+        found = list(_look(file, path, newest, end))
+        if not found:
+            return
+        # Between a pack's new file and its new index there is a moment, in which the old index is beside the new file.
+        time.sleep(_PAUSE)
+        if _identity(path) == before and file.still_named():
+            break
+    yield from found
+
+
+def _look(file: DataFile, path: str, newest: Newest, end: int) -> Iterator[Finding]:
     if not os.path.lexists(path):
         return
     index = read_index(path)
-    if not _still_named(file):
+    if not file.still_named():
         # A pack has put another file there since ours was opened; the index is of that one.
         return
     if isinstance(index, IndexDoubt):
@@ -57,11 +74,12 @@ def check_saved_index(file: DataFile, newest: Newest, end: int) -> Iterator[Find
     yield from _compare(index, newest, before)
 
 
-def _still_named(file: DataFile) -> bool:
+def _identity(path: str) -> tuple[int, int, int] | None:
     try:
-        return os.path.samestat(os.fstat(file.fd), os.stat(file.path))
+        status = os.lstat(path)
     except OSError:
-        return False
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _newest_at(file: DataFile, end: int) -> Newest | None:

@@ -133,7 +133,7 @@ def _check_free(path: str, blobs: str | None) -> None:
             f"{', '.join(taken)}: left over from another database of this name",
             hint="Move it away, or choose another name; it would be taken for the new database's.",
         )
-    if blobs is not None and os.path.lexists(blobs) and not _is_empty_folder(blobs):
+    if blobs is not None and os.path.lexists(blobs) and not (_is_empty_folder(blobs) or _is_own_remnant(path, blobs)):
         raise AlreadyExists(f"{blobs} exists already", hint="Blobs need a new folder, or an empty one.")
 
 
@@ -147,6 +147,16 @@ def _is_empty_folder(path: str) -> bool:
         return False
     with os.scandir(path) as entries:
         return next(entries, None) is None
+
+
+def _is_own_remnant(path: str, blobs: str) -> bool:
+    """Tell whether a blob folder is this database's by its name, and without a blob: a killed init leaves it."""
+    if os.path.normpath(blobs) != os.path.normpath(f"{path}.blobs") or os.path.islink(blobs):
+        return False
+    try:
+        return set(os.listdir(blobs)) <= {".layout", "tmp"} and not os.listdir(os.path.join(blobs, "tmp"))
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -172,6 +182,9 @@ def _published_blobs(staged: str | None, blobs: str | None) -> Iterator[None]:
         return
     was_there = os.path.isdir(blobs)
     _sync_tree(staged)
+    if was_there and os.listdir(blobs):
+        os.unlink(os.path.join(blobs, ".layout"))
+        os.rmdir(os.path.join(blobs, "tmp"))
     # An empty folder gives way to a rename, anything else makes it fail.
     os.rename(staged, blobs)
     try:

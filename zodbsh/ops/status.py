@@ -11,6 +11,7 @@ from zodbsh.db.spec import Spec
 from zodbsh.db.tailfile import fitting_tails
 from zodbsh.errors import ObjectNotFound
 from zodbsh.ids import oid_text
+from zodbsh.ops.leftovers import Leftover
 from zodbsh.ops.places import places_in_session, places_of_changes
 from zodbsh.record.decode import class_text, record_class
 from zodbsh.source.base import Source
@@ -61,6 +62,7 @@ class StatusResult(NamedTuple):
     dirty: Dirty | None = None
     undoing: tuple[int, ...] = ()
     others: int | None = None
+    leftovers: tuple[Leftover, ...] = ()
 
     @property
     def changed(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.blobcheck import check_blobs, unlocated_blobs
@@ -139,6 +139,8 @@ class _Check:
         self.packed = 0
         # Blobs whose folder is not known.
         self.unlocated = 0
+        # Whether a pack took this file's place meanwhile, and blobs that only this file has.
+        self.blobs_packed = False
         # Whether there is more than was looked at.
         self.later = False
         self.damaged = False
@@ -203,9 +205,12 @@ class _Check:
             offset = None if number is None else self._offset(self.columns.where[number])
             yield Finding(found.kind, found.oid, _tid(self.source, number, self.columns), offset, found.message)
 
-    def _blobs(self, graph: ObjectGraph) -> Iterable[Finding]:
-        found = check_blobs(graph, progress=self.progress)
-        return (finding for finding in found if not (self.damaged and finding.kind == "blob-orphaned"))
+    def _blobs(self, graph: ObjectGraph) -> list[Finding]:
+        found = list(check_blobs(graph, progress=self.progress))
+        if found and isinstance(self.source, FileSource) and not self.source.file.still_named():
+            self.blobs_packed = True
+            return []
+        return [finding for finding in found if not (self.damaged and finding.kind == "blob-orphaned")]
 
     def _offset(self, where: int) -> int | None:
         return where & ~POINTS_BACK if isinstance(self.source, FileSource) else None
@@ -309,6 +314,8 @@ def _not_checked(check: _Check, *, compared: bool) -> Iterator[str]:
         yield "what was written after the time given by --at, and the saved index"
     if check.unlocated:
         yield f"the files of {check.unlocated:,} blobs: no folder of blob files is known (--blobs DIR)"
+    if check.blobs_packed:
+        yield "blob files: a pack put another file in this one's place meanwhile, and removed blobs"
     if check.damaged:
         yield "the saved index, and blob files without a record: what belongs to them may be among the damage"
     if check.packed:

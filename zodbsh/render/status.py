@@ -42,6 +42,7 @@ class StatusView(NamedTuple):
             "user": stage.user if stage else "",
             "created": iso_text(stage.created) if stage else None,
             "applied_by": None if result.applied_by is None else tid_text(result.applied_by),
+            "leftovers": [item._asdict() for item in result.leftovers],
         }
         return data if result.dirty is None else data | dirty_json(result.dirty)
 
@@ -69,6 +70,12 @@ class StatusView(NamedTuple):
             self._show_staged(page)
         if result.dirty is not None:
             show_warnings(page, result.dirty)
+        if result.leftovers:
+            page.gap()
+            page.line(Span("left over", "yellow"), " by an interrupted command, and in nobody's use on this machine:")
+            # The path is not first: the name of a temporary file begins with a dot, as a dot command does.
+            rows = [(item.what, item.path, item.advice) for item in result.leftovers]
+            page.table(Rows(("what", "path", "what to do"), rows))
         if result.others is not None:
             count = count_text(result.others, "object")
             page.line(f"not part of this session: a stage of {count}, which another process made; ",

@@ -15,7 +15,7 @@ from ZODB.interfaces import IBlobStorage, IMVCCStorage
 from ZODB.POSException import ConflictError, POSKeyError
 from ZODB.utils import load_current, z64
 
-from zodbsh.db.blobs import own_copy
+from zodbsh.db.blobs import store_blob
 from zodbsh.db.changes import STAGE_KEY, Entry
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
 from zodbsh.db.open import Conflict, translated
@@ -147,7 +147,7 @@ def _stored(storage: Any, entry: Entry, meta: TransactionMetaData) -> bool:
         if entry.blob is None:
             storage.store(oid, serial, entry.data, "", meta)
         else:
-            storage.storeBlob(oid, serial, entry.data, own_copy(storage, entry.blob), "", meta)
+            store_blob(storage, oid, serial, entry.data, entry.blob, meta)
     except ConflictError:
         return False
     return True

@@ -12,7 +12,9 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +24,7 @@ from zodbsh.db.changes import Entry
 from zodbsh.db.spec import Spec
 from zodbsh.errors import StorageIOError, Unsupported
 from zodbsh.ids import oid_text
-from zodbsh.publish import fsync_folder, publish
+from zodbsh.publish import OutcomeUnknown, fsync_folder, publish, uninterrupted
 from zodbsh.stage.format import StageDamaged, StoredEntry, decode, encode
 from zodbsh.stage.model import Stage, StageConflict, new_id
 
@@ -32,6 +34,8 @@ _LOCK = ".lock"
 # Far above what anyone stages, below what would not fit into memory.
 MAX_BYTES = 4 << 30
 _CHUNK = 1 << 20
+# Seconds until the lock of a stage is tried again.
+_WAIT = 0.02
 
 
 def stage_path(spec: Spec) -> str:
@@ -81,9 +85,14 @@ def save(spec: Spec, stage: Stage, *, replaces: str = "") -> Stage:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with _locked(path):
             _require(path, replaces)
-            stage = replace(stage, entries=tuple(_keep_blob(path, stage.id, entry) for entry in stage.entries))
             try:
+                with _interruptible():
+                    kept = tuple(_keep_blob(path, stage.id, entry) for entry in stage.entries)
+                stage = replace(stage, entries=kept)
                 _publish(spec, path, stage)
+            except OutcomeUnknown:
+                # The stage has its name, and needs its blobs; after a power failure the one before it may need its own.
+                raise
             except BaseException:
                 _sweep_blobs(path, keep=replaces)
                 raise
@@ -98,7 +107,7 @@ def drop(spec: Spec, *, only: str | None = None) -> bool:
     returned. Raises StorageIOError.
     """
     path = stage_path(spec)
-    with _failing_well(path):
+    with _failing_well(path, "nothing was dropped"):
         if not os.path.lexists(path) and not os.path.lexists(path + _BLOBS):
             return False
         with _locked(path):
@@ -107,7 +116,7 @@ def drop(spec: Spec, *, only: str | None = None) -> bool:
             was_there = os.path.lexists(path)
             if was_there:
                 os.unlink(path)
-                fsync_folder(os.path.dirname(path))
+                _settle_removal(path)
             _sweep_blobs(path, keep="")
     return was_there
 
@@ -175,25 +184,45 @@ def _require(path: str, replaces: str) -> None:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Hold the stage's lock file; it is gone again afterwards."""
+    """Hold the stage's lock file; it is gone again afterwards.
+
+    No signal arrives in between (``_interruptible`` lets them): stage and blobs go together.
+    """
     lock = path + _LOCK
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _still(lock, descriptor):
-                break
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Whoever held it before us removed the name; the next one is to be locked.
-        os.close(descriptor)
+        with uninterrupted():
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                if _taken(lock, descriptor):
+                    try:
+                        yield
+                    finally:
+                        with suppress(OSError):
+                            os.unlink(lock)
+                    return
+            finally:
+                os.close(descriptor)
+        time.sleep(_WAIT)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let signals arrive, for what may take long."""
+    old = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
-        with suppress(OSError):
-            os.unlink(lock)
-        os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def _taken(lock: str, descriptor: int) -> bool:
+    """Lock the file unless somebody holds it, and tell whether it is still the one under its name."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # Whoever held it before us may have removed the name; then the next one is to be locked.
+    return _still(lock, descriptor)
 
 
 def _still(lock: str, descriptor: int) -> bool:
@@ -205,11 +234,21 @@ def _still(lock: str, descriptor: int) -> bool:
 
 
 @contextmanager
-def _failing_well(path: str) -> Iterator[None]:
+def _failing_well(path: str, outcome: str = "nothing was staged") -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageIOError(f"{exc.filename or path}: {exc.strerror or exc}; nothing was staged") from exc
+        raise StorageIOError(f"{exc.filename or path}: {exc.strerror or exc}; {outcome}") from exc
+
+
+def _settle_removal(path: str) -> None:
+    try:
+        fsync_folder(os.path.dirname(path))
+    except OSError as exc:
+        raise OutcomeUnknown(
+            f"{path} was removed, but its folder could not be synced: {exc.strerror or exc}",
+            hint="It is gone now; whether it would be after a power failure is not known. `zodbsh status` tells then.",
+        ) from exc
 
 
 def _blob_path(path: str, id_: str, oid: int) -> str:
@@ -234,13 +273,16 @@ def _keep_blob(path: str, id_: str, entry: Entry) -> Entry:
     if entry.blob is None:
         return entry
     target = _blob_path(path, id_, entry.oid)
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    folder = os.path.dirname(target)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    # The stage, once it is there, needs the folder's name as well as those in it.
+    fsync_folder(os.path.dirname(folder))
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as out, open(entry.blob, "rb") as source:
         shutil.copyfileobj(source, out, _CHUNK)
         out.flush()
         os.fsync(out.fileno())
-    fsync_folder(os.path.dirname(target))
+    fsync_folder(folder)
     return entry._replace(blob=target)
 
 
