@@ -143,7 +143,9 @@ def failing_well(path: str, doing: str) -> Iterator[None]:
         yield
     except OSError as exc:
         kind = DiskFullError if exc.errno in _FULL else StorageIOError
-        raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}") from exc
+        name = os.fsdecode(exc.filename2 or exc.filename or "")
+        where = f" ({name})" if name and name != path and not name.endswith(".new") else ""
+        raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}{where}") from exc
 
 
 def link_or_copy(source: str, target: str) -> bool:

@@ -77,7 +77,7 @@ class Job:
             return {self.columns.oids[number] for number, mark in enumerate(marks) if mark}
 
         later = self.later
-        return list(later.pointers), oids(later.referred), oids(later.stored), list(later.undecodable)
+        return list(later.pointers), oids(later.referred), oids(later.stored), list(later.undecodable), list(later.odd)
 
 
 def jobs(path: Path, tid: int, folder: Path, **options: bool) -> list[Job]:

@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 import stat
+import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import ZEO
 import ZODB
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
+from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileIterator, FileStorage
 from ZODB.FileStorage.fspack import FileStoragePacker, PackError
 from ZODB.serialize import referencesf
@@ -24,6 +27,7 @@ from ZODB.utils import p64, u64
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from random_history import contents, random_history, records, tids
 
+from zodbsh.db.filestore import SoundFileStorage
 from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.spec import parse_spec
 from zodbsh.engine import chosen, packing
@@ -495,3 +499,121 @@ def test_an_index_under_a_links_name_goes(shop: Path, tmp_path: Path) -> None:
     assert Path(f"{link}.index").exists()
     pack(parse_spec(str(link)))
     assert not Path(f"{link}.index").exists()
+
+
+@pytest.mark.parametrize("at", ["now", "before"])
+def test_a_record_under_a_wrong_oid_is_damage(tmp_path: Path, at: str) -> None:
+    """The pointer to the object's record before contradicts it; a pack would make that anew, and lose a state."""
+    path = tmp_path / "d.fs"
+    db = ZODB.DB(str(path))
+    for number in range(3):
+        with db.transaction() as connection:
+            connection.root().setdefault("a", PersistentMapping())["n"] = number
+    db.close()
+    source = FileSource(str(path))
+    place = next(iter(source.history(1))).position
+    source.close()
+    content = bytearray(path.read_bytes())
+    content[place + 6] ^= 2
+    path.write_bytes(content)
+    Path(f"{path}.index").unlink()
+    for collect in (True, False):
+        with pytest.raises(DamagedDatabase, match="there is no record of this object"):
+            pack(parse_spec(str(path)), tid=MAX_ID if at == "now" else tids(path)[1], collect=collect)
+    assert path.read_bytes() == content
+    with pytest.raises(DamagedDatabase):
+        SoundFileStorage(str(path))
+
+
+@pytest.mark.parametrize("gc", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+def test_two_records_of_an_object_in_one_transaction(tmp_path: Path, gc: bool, same: bool) -> None:
+    """ZODB's own undo of several transactions writes them; the last one counts, before the pack time and after it."""
+    path = tmp_path / "d.fs"
+    storage = FileStorage(str(path))
+    db = ZODB.DB(storage)
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping(n=0)
+        connection.root()["b"] = PersistentMapping(n=0)
+    data, serial = storage.load(p64(1))
+    other = data.replace(b"K\x00", b"K\x01")
+    assert other != data
+    meta = TransactionMetaData()
+    storage.tpc_begin(meta)
+    storage.store(p64(1), serial, data if same else other, "", meta)
+    storage.store(p64(1), serial, data, "", meta)
+    storage.tpc_vote(meta)
+    storage.tpc_finish(meta)
+    with db.transaction() as connection:
+        connection.root()["b"]["n"] = 1
+    db.close()
+    for tid in (tids(path)[1], MAX_ID):
+        assert pack(parse_spec(str(path)), tid=tid, collect=gc).findings == ()
+        with closing(FileStorage(str(path), read_only=True)) as again:
+            assert again.load(p64(1))[0] == data
+
+
+HOLDER = """
+import sys
+from ZODB.FileStorage import FileStorage
+storage = FileStorage(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
+def test_a_file_in_use_under_another_name_is_not_replaced(shop: Path, tmp_path: Path) -> None:
+    """A server that opened it through a link holds a lock of that name only; its commits would go to the old file."""
+    link = tmp_path / "elsewhere" / "Data.fs"
+    link.parent.mkdir()
+    link.symlink_to(shop)
+    before = shop.read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(link)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DatabaseLocked, match=f"open for writing under another name in process {holder.pid}"):
+            pack(parse_spec(str(shop)))
+        with pytest.raises(DatabaseLocked):
+            SoundFileStorage(str(shop))
+        holder.stdin.close()
+        holder.wait()
+    assert shop.read_bytes() == before
+    assert pack(parse_spec(str(shop))).changed
+
+
+def test_a_lock_under_the_files_own_name_names_its_holder(shop: Path, tmp_path: Path) -> None:
+    """By whichever name one comes: the error tells who holds it, not that it is ourselves."""
+    link = tmp_path / "elsewhere" / "Data.fs"
+    link.parent.mkdir()
+    link.symlink_to(shop)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(shop)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DatabaseLocked, match=f"locked by process {holder.pid}"):
+            SoundFileStorage(str(link))
+        holder.stdin.close()
+        holder.wait()
+
+
+def test_blobs_beside_the_file_are_found_through_a_link(tmp_path: Path) -> None:
+    """A link that has no folder of blobs beside it: the file's own."""
+    path, link = tmp_path / "b.fs", tmp_path / "elsewhere" / "Data.fs"
+    db = ZODB.DB(FileStorage(str(path), blob_dir=f"{path}.blobs"))
+    for text in (b"1", b"22"):
+        with db.transaction() as connection:
+            connection.root()["blob"] = Blob(text)
+    db.close()
+    link.parent.mkdir()
+    link.symlink_to(path)
+    source = FileSource(str(link))
+    assert source.blob_folder() == (f"{os.path.realpath(path)}.blobs", "bushy")
+    source.close()
+    result = pack(parse_spec(str(link)))
+    assert (result.blobs_removed, result.blobs_stay) == (1, False)

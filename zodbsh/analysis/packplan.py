@@ -30,7 +30,7 @@ from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import class_part
 from zodbsh.record.decode import RecordError, references_of_any
 from zodbsh.source.base import Revision, Source
-from zodbsh.source.columns import file_columns
+from zodbsh.source.columns import check_histories, file_columns
 from zodbsh.source.file import FileSource
 
 _RECORD_HEADER = DATA_HEADER.size
@@ -220,14 +220,18 @@ def _file_before(source: FileSource, tid: int, progress: Progress) -> _Before:
     def refuse(damage: Damage) -> None:
         raise FramingDamage(source.path, damage, more=0)
 
-    found = file_columns(file, refuse, options=Options(), until=tid, progress=progress)
+    found = file_columns(file, refuse, options=Options(previous=True), until=tid, progress=progress)
+    # A pack makes these pointers anew: what contradicts them would be gone.
+    check_histories(file, found.columns.odd_previous, refuse)
     if found.whole:
         nothing = bytearray(len(found.columns))
         return _Before(found.columns, Later((), nothing, nothing, ()), False, found.end, found.end)
     rest = file_columns(
-        file, refuse, options=Options(references=False), start=found.end, last_tid=found.last_tid, progress=progress
-    )
+        file, refuse,
+        options=Options(references=False), start=found.end, last_tid=found.last_tid, progress=progress,
+    )  # fmt: skip
     later = chosen.survey(file.fd, found.end, rest.end, found.columns, progress=progress)
+    check_histories(file, later.odd, refuse)
     redundant = file.read(found.end + STATUS_OFFSET, 1) == PACKED
     return _Before(found.columns, later, redundant, found.end, rest.end, rest.columns)
 

@@ -10,7 +10,7 @@ import click
 
 from zodbsh.cli import options
 from zodbsh.errors import ExitCode, Unsupported
-from zodbsh.render.output import report
+from zodbsh.render.output import emit, report
 
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
@@ -56,8 +56,8 @@ def command(
     their folder is known.
 
     Records that cannot be read do not tell what they refer to: then nothing is
-    collected, unless --no-gc says that nothing is to be. Exit status 1 means that
-    references lead nowhere.
+    collected, unless --no-gc says that nothing is to be. Exit status 1: references
+    lead nowhere, or something failed once the packed file was in its place.
     """
     from zodbsh.ops import pack
     from zodbsh.render.pack import PackView
@@ -79,7 +79,7 @@ def command(
             )
             if yes and result.blobs_stay:
                 output.warn(_MISSES_BLOBS.format(database.text))
-        report(PackView(result), output)
+        (emit if dry_run else report)(PackView(result), output)
     return ExitCode.OK if result.clean else ExitCode.FINDINGS
 
 

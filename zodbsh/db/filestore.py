@@ -19,7 +19,7 @@ from ZODB.utils import z64
 
 from zodbsh.db.beside import no_wider_than, refuse_symlinks
 from zodbsh.db.blobs import removed_on_failure
-from zodbsh.db.locks import locked, other_name
+from zodbsh.db.locks import locked, other_name, refuse_other_writers
 from zodbsh.errors import DatabaseNotFound, StorageIOError
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.datafile import DataFile, read_magic
@@ -153,7 +153,11 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         """Lock under the file's own name too: ZODB locks only the name that it was given."""
         if real := other_name(path):
             refuse_symlinks(real)
-            self._second_lock = LockFile(real + ".lock")
+            try:
+                self._second_lock = LockFile(real + ".lock")
+            except LockError as exc:
+                raise locked(real) from exc
+        refuse_other_writers(path)
 
     def _sync_blobs(self) -> None:
         """Make the files of the transaction's blobs last, and their names."""
@@ -238,7 +242,7 @@ def require_sound(path: str, progress: Progress = SILENT) -> None:
     """
     with DataFile(path) as file:
         read_magic(file)
-        scan = scan_file(file, progress)
+        scan = scan_file(file, progress, histories=True)
     damages = list(scan.damages)
     if not damages and 0 < scan.tail <= STATUS_OFFSET:
         damages.append(Damage(scan.end, "header", f"{scan.tail} bytes are too few for a transaction"))

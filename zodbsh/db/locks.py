@@ -41,7 +41,45 @@ def write_lock(path: str) -> Iterator[None]:
                 _leave_to_owner(name + ".lock", path)
             except LockError as exc:
                 raise locked(name) from exc
+        refuse_other_writers(path)
         yield
+
+
+def refuse_other_writers(path: str) -> None:
+    """Raise DatabaseLocked where another process of this machine has the very file open for writing.
+
+    ZODB locks a name: whoever came by another one (a symlink, a hard link) is not kept out by it. Only what the system
+    tells is known: the processes of this user, or all of them to the superuser, on Linux.
+    """
+    try:
+        wanted = os.stat(path)
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return
+    for pid in pids:
+        if pid != os.getpid() and any(_writes(pid, number, wanted) for number in _descriptors(pid)):
+            command = command_of(pid)
+            by = f"process {pid}" + (f" ({command})" if command else "")
+            raise DatabaseLocked(f"{path}: open for writing under another name in {by}")
+
+
+def _descriptors(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []
+
+
+def _writes(pid: int, number: str, wanted: os.stat_result) -> bool:
+    try:
+        found = os.stat(f"/proc/{pid}/fd/{number}")
+        if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino):
+            return False
+        with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii", errors="replace") as file:
+            flags = next((line.split()[1] for line in file if line.startswith("flags:")), "0")
+        return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _leave_to_owner(lock: str, path: str) -> None:

@@ -18,7 +18,7 @@ from zodbsh.engine._scan cimport REF_FOREIGN, REF_WEAK, Scanner, scan_whole, sca
 import os
 
 from zodbsh.engine import twin
-from zodbsh.engine.columns import Undecodable
+from zodbsh.engine.columns import OddPrevious, Undecodable
 from zodbsh.engine.packing import Changed, Copied, Later, Pointer
 from zodbsh.progress import SILENT
 
@@ -60,7 +60,7 @@ cdef struct Transaction:
 
 cdef struct Record:
     # The data, own or behind pointers, is at ``data_at`` (0: none) once it is resolved.
-    uint64_t oid, tid
+    uint64_t oid, tid, previous
     int64_t position, length, back, following, data_at, data_size
     # Used by whoever keeps it.
     int64_t number, target
@@ -130,6 +130,7 @@ cdef class Reader:
             return False
         found.oid, found.tid, found.position, found.length = big8(p), big8(p + 8), position, <int64_t>big8(p + 34)
         found.back = <int64_t>big8(p + D_HEADER) if found.length == 0 else 0
+        found.previous = big8(p + 16)
         if big8(p + 24) != <uint64_t>transaction.position or found.back < 0:
             return False
         if found.length < 0 or found.length > transaction.end - position - D_HEADER:
@@ -176,6 +177,13 @@ cdef class Reader:
             with gil:
                 self.followed[record.position] = back
         return True
+
+    cdef bint is_of(self, uint64_t position, uint64_t oid) noexcept nogil:
+        """Tell whether a record of an object is at a position, as far as its header tells."""
+        cdef uint8_t raw[D_HEADER]
+        if position < START or position > <uint64_t>self.limit or read_at(self.fd, raw, D_HEADER, position) < D_HEADER:
+            return False
+        return big8(raw) == oid and big8(raw + 24) < position and big2(raw + 32) == 0
 
     cdef const uint8_t* piece(self, Record* record, int64_t done, int64_t size) noexcept nogil:
         """Return the next bytes of a record's resolved data; what is behind a pointer does not move the window."""
@@ -329,13 +337,15 @@ def survey(int fd, int64_t start, int64_t end, columns, *, progress=SILENT):
     cdef Reader reader = Reader(fd, end)
     cdef Finder finder = finder_of(columns)
     cdef I classes = columns.classes
+    cdef Q where = columns.where
     cdef Scanner scanner
     cdef Transaction transaction
     cdef Record record
     cdef int64_t position = start, at, told = start
     cdef const uint8_t* p
     cdef int64_t number
-    pointers, undecodable, referred_, stored_ = [], [], bytearray(len(columns)), bytearray(len(columns))
+    pointers, undecodable, odd = [], [], []
+    referred_, stored_ = bytearray(len(columns)), bytearray(len(columns))
     cdef uint8_t[::1] referred = referred_, stored = stored_
     if not scanner_open(&scanner):
         raise MemoryError
@@ -351,6 +361,10 @@ def survey(int fd, int64_t start, int64_t end, columns, *, progress=SILENT):
                 number = finder.number(record.oid)
                 if number >= 0:
                     stored[number] = 1
+                # The usual case needs no look: the object's record at the pack time.
+                if record.previous and not (number >= 0 and (where[number] & ~POINTS_BACK) == record.previous):
+                    if not reader.is_of(record.previous, record.oid):
+                        odd.append(OddPrevious(record.oid, record.tid, record.position, record.previous))
                 if not record.length:
                     if START < record.back < start:
                         pointers.append(Pointer(record.oid, record.tid, record.position, record.back))
@@ -376,7 +390,7 @@ def survey(int fd, int64_t start, int64_t end, columns, *, progress=SILENT):
                 PyErr_CheckSignals()
     finally:
         scanner_close(&scanner)
-    return Later(pointers, referred_, stored_, undecodable)
+    return Later(pointers, referred_, stored_, undecodable, odd)
 
 
 cdef void mark(Finder finder, I classes, Scanner* scanner, uint8_t[::1] marks) noexcept nogil:
@@ -601,7 +615,6 @@ cdef enum Wrong:
     HEADER
     NOT_ORIGINAL
     NOWHERE
-    UNWANTED
     RECORDS_LOST
 
 
@@ -663,16 +676,17 @@ def compare(
                                 wrong = UNREADABLE
                                 break
                             if same_data(old, &original, new, &record):
-                                break
+                                if source.position >= border:
+                                    break
+                                # Two records of an object in one transaction may have the same data: the last counts.
+                                why = selection.look(&original)
+                                currents -= why & 1
+                                pointed -= why >> 1
+                                if why:
+                                    break
                         if source.position >= border:
                             wrong = NOT_ORIGINAL
                             break
-                    if wrong == NOTHING and source.position < border:
-                        why = selection.look(&original)
-                        if not why:
-                            wrong = UNWANTED
-                        currents -= why & 1
-                        pointed -= why >> 1
                 if wrong == NOTHING and source.position >= border and (at < source.end or made.length != source.length):
                     wrong = RECORDS_LOST
                 place = made.next
@@ -711,9 +725,7 @@ cdef told_as(Wrong wrong, uint64_t made, uint64_t source, Record* record):
     where = f"offset {record.position}: the record of 0x{record.oid:02x}"
     if wrong == NOT_ORIGINAL:
         return f"{where} is not the original"
-    if wrong == NOWHERE:
-        return f"{where} is nowhere in the original"
-    return f"{where} should be gone"
+    return f"{where} is nowhere in what stays of the original"
 
 
 cdef bint same_head(Reader old, Transaction* source, Reader new, Transaction* made, bint packed) noexcept nogil:

@@ -245,10 +245,10 @@ def _planned(
     stack: ExitStack, path: str, spec: Spec, tid: int, collect: bool, progress: Progress
 ) -> tuple[FileSource, Plan]:
     """Open the file and plan its pack. Raises FramingDamage, CollectionRefused, OSError."""
-    from zodbsh.source.file import FileSource
+    from zodbsh.source.file import FileSource, blobs_beside
 
     try:
-        source = stack.enter_context(closing(FileSource(path, blob_dir=spec.blob_dir)))
+        source = stack.enter_context(closing(FileSource(path, blob_dir=spec.blob_dir or blobs_beside(spec.path))))
     except FramingDamage as exc:
         raise FramingDamage(path, exc.damage, more=0) from exc
     if 0 < (tail := source.info().tail) <= STATUS_OFFSET:

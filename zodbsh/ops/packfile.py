@@ -26,7 +26,7 @@ from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.ids import oid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import DiskFullError, require_room, staged
-from zodbsh.source.columns import file_columns
+from zodbsh.source.columns import check_histories, file_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -191,12 +191,10 @@ def _verify(temporary: str, end: int, source: FileSource, plan: Plan, progress: 
             if done is not None:
                 done.forget()
         found = file_columns(made, _refuse, options=Options(previous=True), progress=progress)
+        check_histories(made, found.columns.odd_previous, _refuse)
     columns = found.columns
     if found.end != end or found.tail:
         raise PackFailed(f"the packed copy ends at {found.end}, not at {end}")
-    if columns.odd_previous:
-        odd = columns.odd_previous[0]
-        raise PackFailed(f"offset {odd.where} of the packed copy points to {odd.previous}, not to the record before it")
     contents = _contents(columns, end)
     for finding in contents.findings:
         if finding.target is not None and _is_there(source, finding.target):

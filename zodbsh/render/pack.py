@@ -95,7 +95,13 @@ class PackView(NamedTuple):
 
     def _title(self) -> str:
         result = self.result
-        time = "now" if result.tid in (0, MAX_ID) else f"{time_text(result.tid)} ({tid_text(result.tid)})"
+        time = (
+            "the beginning"
+            if result.tid == 0
+            else "now"
+            if result.tid == MAX_ID
+            else f"{time_text(result.tid)} ({tid_text(result.tid)})"
+        )
         collected = "" if result.collect else ", without garbage collection"
         if result.refused:
             return f"{result.database}: a pack up to {time} would be refused"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.engine.chosen import Pass
-from zodbsh.engine.columns import Columns, Entry, Options, TransactionRow
+from zodbsh.engine.columns import Columns, Entry, OddPrevious, Options, TransactionRow
 from zodbsh.errors import DamagedDatabase
 from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.datafile import read_error
-from zodbsh.filestorage.framing import Examined, Verdict, examine, follow, resume
-from zodbsh.filestorage.structs import DATA_HEADER, MAGIC_SIZE, NUMBER, PACKED
+from zodbsh.filestorage.framing import Examined, Verdict, examine, follow, leads_to_record, resume
+from zodbsh.filestorage.structs import DATA_HEADER, MAGIC_SIZE, NUMBER, PACKED, PREVIOUS_OFFSET
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from zodbsh.filestorage.datafile import DataFile
     from zodbsh.source.base import Source
@@ -92,6 +92,14 @@ def file_columns(
         position = step.next or resume(file, step.position)
     progress.finish()
     return FileColumns(taking.finish(), position or file.limit if end is None else end, last_tid, tail, whole)
+
+
+def check_histories(file: DataFile, odd: Iterable[OddPrevious], on_damage: Callable[[Damage], None]) -> None:
+    """Tell of each pointer to an object's earlier record, of those that a pass found odd, that leads to none."""
+    for oid, tid, where, previous in odd:
+        if not leads_to_record(file, oid, previous):
+            reason = f"points to {previous}, where there is no record of this object"
+            on_damage(Damage(where + PREVIOUS_OFFSET, "previous record", reason, oid, tid))
 
 
 def source_columns(

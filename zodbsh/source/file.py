@@ -29,7 +29,7 @@ _MARKER_SIZE = 64
 class FileSource:
     """The Data.fs at ``path`` as of now.
 
-    Blobs are looked for in ``blob_dir``, or in the folder ``<path>.blobs`` where
+    Blobs are looked for in ``blob_dir``, or in the folder `blobs_beside` it where
     there is one. Raises DatabaseNotFound, EmptyFile, NotFileStorage,
     AccessDenied, StorageIOError, and FramingDamage where the file is damaged;
     with ``ignore_damage`` the source ends at the last sound transaction before
@@ -177,7 +177,7 @@ class FileSource:
 
         The layout is ``bushy`` or ``lawn``, something else where its marker says so, "" where that cannot be read.
         """
-        folder = self._blob_dir or f"{self.path}.blobs"
+        folder = self._blob_dir or blobs_beside(self.path)
         if self._layout is None:
             self._layout = blob_layout(folder)
         return (folder, self._layout) if self._layout or os.path.lexists(folder) else None
@@ -222,6 +222,14 @@ def _transaction(found: StoredTransaction) -> Transaction:
         length=header.length + 8,
         position=found.position,
     )
+
+
+def blobs_beside(path: str) -> str:
+    """Return the folder ``<path>.blobs``; of a symlink that has none beside it, the one beside the file itself."""
+    folder = f"{path}.blobs"
+    if os.path.islink(path) and not os.path.lexists(folder):
+        return f"{os.path.realpath(path)}.blobs"
+    return folder
 
 
 def blob_layout(folder: str) -> str:
