@@ -3,7 +3,8 @@
 Started with the shim preloaded (shim.py). Reads one JSON request a line from descriptor 0, answers with one JSON line
 on descriptor 1. Requests: argv, folder (the current one, and the root of what the shim watches), program (a script to
 run in place of zodbsh), action, at, number, sticky, second, nosync, log, timeout, stdout (a path, or "closed",
-"broken"), stderr, fsize (a limit on the size of files), stop_after (seconds until signal ``number``).
+"broken"), stderr, fsize (a limit on the size of files), stop_after (seconds until signal ``number``), later (seconds
+that the clock of backups is ahead).
 """
 
 import ctypes
@@ -116,6 +117,8 @@ def become(request):
     import random
 
     random.seed()
+    if request.get("later"):
+        go_on(request["later"])
     sys.argv = ["zodbsh", *request["argv"]]
     number, long = ctypes.c_int, ctypes.c_long
     SHIM.shim_arm.argtypes = [ctypes.c_char_p, number, long, number, number, long, number, number]
@@ -124,6 +127,16 @@ def become(request):
         request.get("number", 0), int(request.get("sticky", False)), request.get("second", 0),
         int(request.get("nosync", True)), log,
     )  # fmt: skip
+
+
+def go_on(seconds):
+    """Have a backup take place later than now: two within a second wait for each other."""
+    from datetime import timedelta
+
+    from zodbsh.ops import backup
+
+    now = backup._now
+    backup._now = lambda: now() + timedelta(seconds=seconds)
 
 
 def redirect(path, descriptor):

@@ -37,7 +37,7 @@ def cut_power_everywhere(bench, command, tally, limit):
     prepared = bench.prepared(command)
     bench.fresh(prepared.template)
     disk = Disk(bench.work)
-    result, calls = bench.server.record(command.argv, bench.work, program=command.program)
+    result, calls = bench.server.record(prepared.command.argv, bench.work, program=command.program)
     assert result.status == 0, result
     before, after = without_mode(prepared.before), without_mode(prepared.after)
     chosen = set(sample(range(len(calls)), limit, "power", command.name)) | {len(calls) - 1}

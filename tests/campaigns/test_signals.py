@@ -25,7 +25,7 @@ def judge(bench, prepared, result, statuses):
     if result.status == 0 and found != prepared.after:
         problems.append("it ends with 0, and is not done")
     named, wrong = bench.named()
-    left = bench.strangers(prepared) | named
+    left = bench.strangers(prepared, found) | named
     if left:
         problems.append(f"left over: {sorted(left)}")
     return problems + wrong + bench.again_problems(prepared, found)
