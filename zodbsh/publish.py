@@ -227,6 +227,11 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
+def without_signals() -> None:
+    """Have this thread take no signals: one that it took would reach the main thread, held back there or not."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
 def _dress(temporary: str, old: os.stat_result | None, mode: int) -> None:
     """Give the new file the old one's mode and owner, or a new file's."""
     if old is None:

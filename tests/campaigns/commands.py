@@ -101,7 +101,7 @@ COMMANDS = [
         troubled=1,
     ),
     Command(
-        "redo", taken_back, ("undo", NAME, "--redo", "-y", *BLOBS), with_tail, " put back",
+        "redo", taken_back, ("undo", NAME, "--redo", "-y", *BLOBS), with_tail, "transactions put back",
         done_already=frozenset({0, 3}), troubled=1,
     ),
 ]  # fmt: skip

@@ -92,7 +92,6 @@ def become(request):
     """Make this process what the request asks for."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.chdir(request["folder"])
     os.umask(0o022)
@@ -121,6 +120,8 @@ def become(request):
         go_on(request["later"])
     sys.argv = ["zodbsh", *request["argv"]]
     number, long = ctypes.c_int, ctypes.c_long
+    # As in any Python program; from here on it is zodbsh that is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     SHIM.shim_arm.argtypes = [ctypes.c_char_p, number, long, number, number, long, number, number]
     SHIM.shim_arm(
         os.fsencode(os.path.realpath(request["folder"])), ACTIONS[request.get("action", "count")], request.get("at", 0),

@@ -28,6 +28,8 @@ def never_there(prepared, crashed):
 
     ZODB refuses such a file, too. A file system that orders data before sizes has no such state.
     """
+    if not (prepared.template / NAME).exists() or not (crashed / NAME).exists():
+        return False
     before, now = (prepared.template / NAME).read_bytes(), (crashed / NAME).read_bytes()
     return now.startswith(before) and len(now) > len(before) and not any(now[len(before) : len(before) + 17])
 

@@ -19,7 +19,7 @@ from zodbsh.filestorage.tail import Tail, TailNotFound, check_tail, digest_range
 from zodbsh.ids import tid_text
 from zodbsh.ops.takeback import is_named, require_file, sound_source
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, failing_well, require_room
+from zodbsh.publish import OutcomeUnknown, failing_well, require_room, uninterrupted
 from zodbsh.source.file import FileSource
 from zodbsh.times import time_text
 
@@ -135,7 +135,8 @@ def put_back(
             raise
         except BaseException:
             if is_named(source.file, path):
-                remove_blobs(made)
+                with uninterrupted():
+                    remove_blobs(made)
             raise
     kept, other = ended[0]
     return result._replace(kept=kept, trouble="; ".join(filter(None, (trouble, other))) or None)

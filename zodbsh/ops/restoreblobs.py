@@ -113,6 +113,11 @@ class NewBlobs:
                 os.unlink(path.replace(self._staged, self.target, 1))
 
     def _take_back(self) -> None:
+        if not self._replaces:
+            # A full disk may refuse to give it its old name back.
+            if not os.path.lexists(self._staged):
+                shutil.rmtree(self.target, ignore_errors=True)
+            return
         if self._exchanged:
             if not os.path.lexists(self._staged):
                 os.rename(self._old, self._staged)

@@ -24,7 +24,7 @@ from zodbsh.filestorage.tail import Tail, TailHeader, digest_range
 from zodbsh.findings import Finding
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, failing_well, require_room
+from zodbsh.publish import OutcomeUnknown, failing_well, require_room, uninterrupted
 from zodbsh.source.base import Transaction
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
@@ -212,7 +212,7 @@ def is_named(file: DataFile, path: str) -> bool:
 def _forget(tail: Tail, file: DataFile, path: str) -> None:
     """Remove a tail again, where the database still has its transactions."""
     if is_named(file, path):
-        with suppress(OSError):
+        with uninterrupted(), suppress(OSError):
             discard_tail(tail)
 
 
