@@ -83,7 +83,8 @@ def writes(log, folder):
 def concerns(rest, folder):
     """Tell whether a call's arguments are of a folder: an open file in it, or a name (relative ones are)."""
     descriptor = re.match(r"(\d+)<([^>]*)>", rest)
-    named = re.findall(r'"([^"]*)"', rest.rpartition(" = ")[0])
+    # Another thread's call may come between a call and its result.
+    named = re.findall(r'"([^"]*)"', rest.rpartition(" = ")[0] or rest)
     if descriptor is not None and not any(name.startswith("/") for name in named):
         return int(descriptor[1]) > 2 and descriptor[2].startswith(folder)
     return any(name.startswith(folder) or not name.startswith("/") for name in named)

@@ -124,7 +124,7 @@ class NewBlobs:
             exchange(self._staged, self.target)
         elif not os.path.lexists(self._staged):
             os.rename(self.target, self._staged)
-        if self._replaces and not os.path.lexists(self.target) and os.path.lexists(self._old):
+        if not os.path.lexists(self.target) and os.path.lexists(self._old):
             os.rename(self._old, self.target)
         if os.path.lexists(self._aside):
             os.rename(self._aside, self._old)
