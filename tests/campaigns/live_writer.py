@@ -1,7 +1,8 @@
 """Commits without a pause to the database that the first argument names, and packs it again and again from a thread.
 
-The second argument is how many seconds it rests between two packs. Two objects always hold the same number, in every transaction: whoever sees them differ saw no snapshot. Ends with its
-standard input; prints how many transactions and packs there were.
+The second argument is how many seconds it rests between two packs. Two objects always hold the same number, in every
+transaction: whoever sees them differ saw no snapshot. Ends with its standard input; prints how many transactions and
+packs there were.
 """
 
 import logging
