@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import transaction
@@ -15,6 +18,8 @@ from ZODB import ConflictResolution
 # Whoever starts the tests in the background has them ignore Ctrl-C or the hang-up, and the programs they start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+FIGURES = "ZODBSH_CAMPAIGN_LINES"
 
 BANK = '''
 from persistent import Persistent
@@ -126,3 +131,25 @@ def path(tmp_path, bank, no_fsync, clean_transaction):
         root["counter"] = bank.Counter()
         root["plain"] = {"a": [1, 2]}
     return found
+
+
+def pytest_configure(config):
+    """Let every process of this run write the figures of its campaigns into one file."""
+    if not hasattr(config, "workerinput"):
+        descriptor, os.environ[FIGURES] = tempfile.mkstemp(prefix="zodbsh-figures-")
+        os.close(descriptor)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print each campaign's case count and figures."""
+    lines = Path(os.environ[FIGURES])
+    if found := sorted(lines.read_text(encoding="utf-8").splitlines()):
+        terminalreporter.section("campaigns")
+        for line in found:
+            terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config):
+    """Remove the file."""
+    if not hasattr(config, "workerinput"):
+        Path(os.environ.pop(FIGURES)).unlink(missing_ok=True)

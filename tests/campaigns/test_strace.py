@@ -39,14 +39,12 @@ def strace():
     """The strace program; Linux has it, or `make test` fetches it where it may."""
     require_shim()
     found = shutil.which("strace")
-    missing = "" if found else "strace is missing; `apt-get install strace` brings it"
-    if found:
-        tried = subprocess.run([found, "-o", os.devnull, "true"], capture_output=True, text=True)
-        missing = f"strace may not trace here: {tried.stderr.strip()}" if tried.returncode else ""
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
+    if not found:
+        missing = "strace is missing; `apt-get install strace` brings it"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    tried = subprocess.run([found, "-o", os.devnull, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"strace may not trace here: {tried.stderr.strip()}")
     return found
 
 

@@ -13,11 +13,13 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import u64
 
 from zodbsh.db.spec import parse_spec
+from zodbsh.errors import StorageIOError
 from zodbsh.ids import tid_text
 from zodbsh.ops import packblobs, packfile
 from zodbsh.ops.pack import pack
 from zodbsh.ops.packresult import PackResult
 from zodbsh.ops.verify import verify
+from zodbsh.publish import OutcomeUnknown
 from zodbsh.source.file import FileSource
 
 
@@ -127,9 +129,11 @@ def test_a_pack_that_is_killed_is_finished_by_the_next(
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packfile, "drop_indexes", killed) if moment == "before" else monkeypatch.setattr(
-        packblobs, "carry_out", killed
-    )
+    if moment == "before":
+        monkeypatch.setattr(packfile, "drop_indexes", killed)
+        monkeypatch.setattr(packblobs, "take_back", lambda _: None)
+    else:
+        monkeypatch.setattr(packblobs, "carry_out", killed)
     with pytest.raises(KeyboardInterrupt):
         packed(path)
     assert Path(f"{path}{packblobs.JOURNAL}").exists()
@@ -149,3 +153,29 @@ def test_a_list_cut_short_is_no_list(path: Path) -> None:
     packed(path)
     assert blobs(f"{path}.blobs") == [b"inner", b"second"]
     assert not Path(f"{path}{packblobs.JOURNAL}").exists()
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_disk_that_fails_leaves_no_list_behind(path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """At whatever sync it fails: where nothing was packed nothing is left over; else the next pack has the list."""
+    before, calls, sync = path.read_bytes(), [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == call:
+            raise OSError(5, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    try:
+        result = packed(path)
+    except (StorageIOError, OutcomeUnknown):
+        result = None
+    monkeypatch.undo()
+    if path.read_bytes() == before:
+        assert result is None
+        assert not Path(f"{path}{packblobs.JOURNAL}").exists()
+        assert [name for name in os.listdir(path.parent) if name.endswith(".new")] == []
+    packed(path)
+    assert blobs(f"{path}.blobs") == [b"inner", b"second"]
+    assert findings(path) == []

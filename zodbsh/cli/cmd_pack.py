@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from zodbsh.render.output import report
 
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
-    from zodbsh.ops.packresult import PackResult
+    from zodbsh.db.spec import Spec
     from zodbsh.render.output import Output
 
 _MISSES_BLOBS = "{} has blobs: files of removed ones stay, unless --blobs DIR says where they are"
@@ -62,28 +63,33 @@ def command(
     from zodbsh.render.pack import PackView
 
     tid = pack.pack_time(days=days, to=to)
-    result: PackResult
-    if dry_run:
-        with database.source(blob_dir=blobs) as source:
-            result = pack.preview(source, tid=tid, collect=not no_gc, progress=output.progress())
-    else:
-        if database.session is not None:
-            raise Unsupported(
-                "a database is not packed from the shell that has it open",
-                hint=f"Leave the shell, then `zodbsh pack {database.text}`; `.pack --dry-run` works here.",
+    with ExitStack() as hold:
+        if dry_run:
+            with database.source(blob_dir=blobs) as source:
+                result = pack.preview(source, tid=tid, collect=not no_gc, progress=output.progress())
+        else:
+            spec = _spec(database, blobs)
+            if not yes and pack.misses_blobs(spec, progress=output.progress()):
+                output.warn(_MISSES_BLOBS.format(database.text))
+            if not options.confirm(f"Remove old revisions from {database.text}?", yes=yes, output=output):
+                output.note("nothing was changed")
+                return ExitCode.OK
+            result = pack.pack(
+                spec, tid=tid, collect=not no_gc, keep_old=not no_old, hold=hold, progress=output.progress()
             )
-        from zodbsh.db.spec import parse_spec
-
-        spec = parse_spec(database.text)
-        if blobs is not None:
-            spec = replace(spec, blob_dir=blobs)
-        if not yes and pack.misses_blobs(spec, progress=output.progress()):
-            output.warn(_MISSES_BLOBS.format(database.text))
-        if not options.confirm(f"Remove old revisions from {database.text}?", yes=yes, output=output):
-            output.note("nothing was changed")
-            return ExitCode.OK
-        result = pack.pack(spec, tid=tid, collect=not no_gc, keep_old=not no_old, progress=output.progress())
-        if yes and result.blobs_stay:
-            output.warn(_MISSES_BLOBS.format(database.text))
-    report(PackView(result), output)
+            if yes and result.blobs_stay:
+                output.warn(_MISSES_BLOBS.format(database.text))
+        report(PackView(result), output)
     return ExitCode.OK if result.clean else ExitCode.FINDINGS
+
+
+def _spec(database: Database, blobs: str | None) -> Spec:
+    from zodbsh.db.spec import parse_spec
+
+    if database.session is not None:
+        raise Unsupported(
+            "a database is not packed from the shell that has it open",
+            hint=f"Leave the shell, then `zodbsh pack {database.text}`; `.pack --dry-run` works here.",
+        )
+    spec = parse_spec(database.text)
+    return spec if blobs is None else replace(spec, blob_dir=blobs)

@@ -33,7 +33,19 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void* buffer, size_t size, long long offset)
 
 cdef extern from * nogil:
+    """
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    /* Large arrays come from the system and go back to it. By itself glibc stops doing so once one was freed. */
+    #define large_arrays_apart() mallopt(M_MMAP_THRESHOLD, 4 << 20)
+    #else
+    #define large_arrays_apart() 0
+    #endif
+    """
+    int large_arrays_apart()
     void __builtin_prefetch(const void*)
+
+large_arrays_apart()
 
 cdef enum:
     MAGIC = 4

@@ -108,7 +108,13 @@ def preview(source: Source, *, tid: int = MAX_ID, collect: bool = True, progress
 
 
 def pack(
-    spec: Spec, *, tid: int = MAX_ID, collect: bool = True, keep_old: bool = True, progress: Progress = SILENT
+    spec: Spec,
+    *,
+    tid: int = MAX_ID,
+    collect: bool = True,
+    keep_old: bool = True,
+    hold: ExitStack | None = None,
+    progress: Progress = SILENT,
 ) -> PackResult:
     """Pack a database to ``tid`` (inclusive) and check every reference.
 
@@ -117,9 +123,12 @@ def pack(
     CollectionRefused), DatabaseLocked, Unsupported, DiskFullError,
     StorageIOError, PackFailed: then nothing changed. Raises OutcomeUnknown where
     the packed file has its name, and the system does not confirm that it lasts.
+    Once a packed file is about to get its name, signals wait until ``hold`` is
+    left (without it, until this returns): whoever stops the program hears what was done.
     """
     if spec.kind == "file":
-        return _pack_file(spec, tid, collect, keep_old, progress)
+        with ExitStack() as own:
+            return _pack_file(spec, tid, collect, keep_old, hold or own, progress)
     if not keep_old:
         raise Unsupported(f"{spec.text} packs itself: --no-old does not reach it")
     from zodbsh.ops.packstorage import pack_storage
@@ -127,13 +136,13 @@ def pack(
     return pack_storage(spec, tid, collect=collect, progress=progress)
 
 
-def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, progress: Progress) -> PackResult:
+def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, hold: ExitStack, progress: Progress) -> PackResult:
     from zodbsh.db.locks import write_lock
     from zodbsh.db.open import NotWritable
     from zodbsh.db.spec import check_file
     from zodbsh.ops import packblobs
     from zodbsh.ops.packfile import contents_of, pack_file
-    from zodbsh.publish import failing_well
+    from zodbsh.publish import failing_well, uninterrupted
 
     check_file(spec.path)
     if spec.read_only:
@@ -158,14 +167,26 @@ def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, progress: Pr
             blobs = packblobs.files_that_go(source, folder, plan)
             if keep_old and blobs.files:
                 packblobs.check_room(folder)
-        packed = pack_file(
-            source,
-            plan,
-            keep_old=keep_old,
-            beside=[os.path.abspath(spec.path)],
-            before_publishing=lambda: packblobs.write_down(path, blobs) if blobs and blobs.files else None,
-            progress=progress,
-        )
+
+        def before_publishing() -> None:
+            if blobs is not None and blobs.files:
+                packblobs.write_down(path, blobs)
+            hold.enter_context(uninterrupted())
+
+        try:
+            packed = pack_file(
+                source,
+                plan,
+                keep_old=keep_old,
+                beside=[os.path.abspath(spec.path)],
+                before_publishing=before_publishing,
+                progress=progress,
+            )
+        except BaseException:
+            # Where the packed file has its name, the list of blob files is for the next pack.
+            if not _replaced(source, path):
+                packblobs.take_back(path)
+            raise
         if packed.after is None:
             unchanged = contents_of(source, progress=progress)
         trouble = packed.trouble
@@ -237,6 +258,16 @@ def _planned(
     plan = plan_pack(source, min(tid, source.last_tid), collect=collect, progress=progress)
     _refuse_what_is_unsure(path, plan)
     return source, plan
+
+
+def _replaced(source: FileSource, path: str) -> bool:
+    """Tell whether another file has taken the place of the source's."""
+    was = os.fstat(source.file.fd)
+    try:
+        now = os.stat(path)
+    except OSError:
+        return True
+    return (now.st_dev, now.st_ino) != (was.st_dev, was.st_ino)
 
 
 def _fingerprint(path: str) -> tuple[int, int, int, int]:

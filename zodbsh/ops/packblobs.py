@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name
 from zodbsh.errors import ObjectNotFound, StorageIOError
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.publish import fsync_folder, link_or_copy, publish, require_room, temporary_name
+from zodbsh.publish import (
+    OutcomeUnknown,
+    fsync_folder,
+    link_or_copy,
+    publish,
+    require_room,
+    temporary_name,
+    uninterrupted,
+)
 from zodbsh.source.file import FileSource
 
 if TYPE_CHECKING:
@@ -83,7 +91,17 @@ def write_down(path: str, removal: Removal) -> None:
     """Put down which blob files go once the packed file has the name ``path``. Raises OSError."""
     lines = [f"{oid_text(found.oid)} {tid_text(found.tid)}\n" for found in removal.files]
     content = "".join([_MAGIC, *lines, "end\n"]).encode("ascii")
-    publish(path + JOURNAL, lambda file: file.writelines([content]), like=path)
+    try:
+        publish(path + JOURNAL, lambda file: file.writelines([content]), like=path)
+    except OutcomeUnknown as exc:
+        take_back(path)
+        raise StorageIOError(f"{path} could not be packed, nothing changed: {exc.message}") from exc
+
+
+def take_back(path: str) -> None:
+    """Forget what was written down: nothing was packed."""
+    with uninterrupted(), suppress(OSError):
+        os.unlink(path + JOURNAL)
 
 
 def carry_out(path: str, folder: Folder, *, keep_old: bool) -> int:
