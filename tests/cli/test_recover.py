@@ -164,7 +164,7 @@ def test_zeros_for_what_was_never_written(database, tmp_path):
         assert failed.returncode == ExitCode.DAMAGED
         assert f"`zodbsh recover {database} NEW` saves what is sound" in failed.stderr
     done = zodbsh("recover", database, tmp_path / "new.fs")
-    assert "(4.9 KB): zeros" in done.stdout
+    assert "(5.0 KB): zeros" in done.stdout
     assert (tmp_path / "new.fs").read_bytes() == sound
 
 
