@@ -37,7 +37,7 @@ from zodbsh.ops.backupchain import Piece, check_order, facts, pieces, recorded_b
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
 from zodbsh.ops.restoreblobs import NewBlobs
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import AlreadyExists, failing_well, publish, require_room, staged, uninterrupted
+from zodbsh.publish import AlreadyExists, failing_well, fsync_folder, publish, require_room, staged, uninterrupted
 from zodbsh.times import tid_time, time_text
 
 # Remains of another database under this name: ZODB would read the first, and a pack would destroy the second.
@@ -251,6 +251,7 @@ class _Restoring:
                 with suppress(FileNotFoundError):
                     # It belongs to what is replaced; without one ZODB scans the file.
                     os.unlink(f"{out}.index")
+                    fsync_folder(os.path.dirname(out))
             # Whoever finds no index makes one.
             with suppress(OSError, ZodbshError):
                 publish(f"{out}.index", lambda file: file.writelines(index), mode=mode)
