@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing, suppress
+from shlex import quote
 from typing import NamedTuple
 
 from zodbsh.analysis.blobfolder import LAYOUTS, blob_name
@@ -131,7 +132,7 @@ def put_back(
                 progress=progress,
             )
         except OutcomeUnknown as exc:
-            exc.hint = f"The file is complete, and the tail is still there: {tail.path}."
+            exc.hint = f"The tail is still there: {tail.path}. `zodbsh undo {quote(spec.text)} --redo` settles it."
             raise
         except BaseException:
             if is_named(source.file, path):

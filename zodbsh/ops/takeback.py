@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from shlex import quote
 from typing import NamedTuple
 
 from zodbsh.analysis.paths import places_of
@@ -164,7 +165,8 @@ def take_back(
             )
         except OutcomeUnknown as exc:
             exc.hint = (
-                f"The file is complete; what was taken off it is in {tail.path}, and its blobs are in both places."
+                f"`zodbsh log {quote(spec.text)} -n 1` tells whether it was taken back; "
+                f"what was taken off it is in {tail.path}, and its blobs are in both places."
             )
             raise
         except BaseException:
