@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from commands import COMMANDS, NAME, Command, both, database
 from harness import FAILED_SCRIPT, IO, LOCKED, UNKNOWN, Tally, output_problems, sample, says
 
-REDUCED = 2
+REDUCED = 1
 NUMBERS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
 NOTHING = (
     "nothing changed",

@@ -13,7 +13,7 @@ from powerloss import Disk
 from states import MISSING, Broken, zodb_reads
 
 STATES = 40 if WHOLE else 4
-REDUCED = 14
+REDUCED = 5
 # What the model does not follow; every file is made with this mode.
 MODE = 0o644
 
