@@ -20,6 +20,7 @@ from zodbsh.publish import (
     AlreadyExists,
     DiskFullError,
     OutcomeUnknown,
+    exchange,
     failing_well,
     fsync_folder,
     link_or_copy,
@@ -272,6 +273,39 @@ def test_what_the_system_refuses_is_told_in_our_words(number, kind):
         raise OSError(number, "refused")
     assert type(caught.value) is kind
     assert caught.value.message == "a could not be packed, nothing changed: refused"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux knows such a step")
+def test_two_folders_change_names_in_one_step(tmp_path):
+    """Where one of them is missing it fails, and nothing changed."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert exchange(str(tmp_path / "one"), str(tmp_path / "other"))
+    assert [os.listdir(tmp_path / name) for name in ("one", "other")] == [["other"], ["one"]]
+    with pytest.raises(FileNotFoundError):
+        exchange(str(tmp_path / "one"), str(tmp_path / "none"))
+    assert sorted(os.listdir(tmp_path)) == ["one", "other"]
+
+
+def test_a_thread_without_signals_leaves_them_to_the_main_one():
+    """A signal that is held back there stays so while a thread is at work, and comes when it is let go."""
+    program = (
+        "import os, signal, time\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from zodbsh.publish import uninterrupted, without_signals\n"
+        "with ThreadPoolExecutor(1, initializer=without_signals) as pool:\n"
+        "    pool.submit(int).result()\n"
+        "    try:\n"
+        "        with uninterrupted():\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "            time.sleep(0.05)\n"
+        "            print('held')\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('arrived')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("held\narrived\n", "")
 
 
 @pytest.mark.parametrize("number", [None, errno.EPERM, errno.EXDEV])

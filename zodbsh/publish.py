@@ -23,6 +23,8 @@ Write = Callable[[BinaryIO], None]
 Verify = Callable[[str], None]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# AT_FDCWD and RENAME_EXCHANGE of Linux.
+_HERE, _EXCHANGE = -100, 2
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
@@ -172,6 +174,25 @@ def link_or_copy(source: str, target: str) -> bool:
     return True
 
 
+def exchange(one: str, other: str) -> bool:
+    """Let two names change places in one step; False where the system or the file system cannot (Linux can).
+
+    Raises OSError where it tried and failed.
+    """
+    from ctypes import CDLL, get_errno
+
+    try:
+        rename = CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
+        return True
+    number = get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), one, None, other)
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder survive a power failure; "" is the current one."""
     descriptor = os.open(path or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
@@ -206,6 +227,11 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def without_signals() -> None:
+    """Have this thread take no signals: one that it took would reach the main thread, held back there or not."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def _dress(temporary: str, old: os.stat_result | None, mode: int) -> None:

@@ -1,43 +1,51 @@
 """The commands that the campaigns try, one entry each."""
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import transaction
-import ZODB
-import ZODB.FileStorage
-from BTrees.OOBTree import OOBTree
-from persistent.mapping import PersistentMapping
-from states import MISSING, database_state, stage_state
-from ZODB.blob import Blob
+from fixtures import (
+    BACKUPS,
+    DAMAGED,
+    NAME,
+    TID,
+    backed_up,
+    damaged,
+    database,
+    nothing,
+    only_backups,
+    other_database,
+    staged,
+    superseded,
+    taken_back,
+    to_take_back,
+    undoable,
+)
+from folder_states import both, copies, only_database, recovered, replaced, with_tail
 
-from zodbsh.db.spec import parse_spec
-from zodbsh.source.file import FileSource
-from zodbsh.stage import store
-from zodbsh.stage.applied import applied_by
-
-NAME = "my.fs"
 BLOBS = ("--blobs", f"{NAME}.blobs")
 SCRIPT = """
 root['changed'] = 'x' * 3000
 root['new'] = persistent.mapping.PersistentMapping(a=1)
 root['blob-new'] = ZODB.blob.Blob(b'staged blob' * 700)
 """
+# What the first backup makes once, and leaves.
+FOLDER = frozenset({BACKUPS, f"{BACKUPS}/.zodbsh-backup.lock", f"{BACKUPS}/blobs", f"{BACKUPS}/blobs/.layout"})
 
 
 class Command(NamedTuple):
     """A command, and how to judge what it leaves.
 
-    ``make`` fills an empty folder, in which ``argv`` runs. ``state`` reads that
-    folder: before the command or after it, nothing else may ever be seen.
+    ``make`` fills an empty folder, in which ``argv`` runs; ``{tid}`` in a word is the one that the fixture has noted.
+    ``state`` reads that folder: before the command or after it, nothing else may ever be seen.
     ``done`` is how standard output, or standard error, says that the command
     worked. ``again`` are the exit statuses of the command when it is run once
     more after an interruption: ``done_already`` those where it had been done.
     ``twice`` tells that doing it again after it was done does more. ``troubled`` is
     the exit status where it was done, but something failed after that. ``program``
-    is a script that runs in zodbsh's place.
+    is a script that runs in zodbsh's place. ``usual`` are names that may stay, whatever happens. ``in_the_way`` is a
+    name that an interruption may leave, and that the command, run again, refuses to overwrite. ``threads`` tells that
+    the order of its calls is not always the same.
     """
 
     name: str
@@ -50,57 +58,14 @@ class Command(NamedTuple):
     twice: bool = False
     troubled: int = 0
     program: str | None = None
+    usual: frozenset[str] = frozenset()
+    in_the_way: str | None = None
+    threads: bool = False
 
-
-def nothing(folder):
-    """An empty folder."""
-
-
-def database(folder):
-    """A history with changes, an undone creation, a BTree, garbage, and blobs of which some revisions are old."""
-    db = ZODB.DB(ZODB.FileStorage.FileStorage(str(folder / NAME), blob_dir=str(folder / f"{NAME}.blobs")))
-    for step in range(6):
-        with db.transaction(f"step {step}") as connection:
-            root = connection.root()
-            tree = root.setdefault("tree", OOBTree())
-            for key in range(40 * step, 40 * step + 40):
-                tree[f"key {key:04}"] = PersistentMapping(step=step, text="x" * 50)
-            root["garbage"] = PersistentMapping(step=step)
-            root["blob"] = Blob(f"blob {step} ".encode() * 500)
-            root["kept blob"] = root.get("kept blob") or Blob(b"first")
-            with root["kept blob"].open("w") as file:
-                file.write(f"revision {step}".encode())
-    manager = transaction.TransactionManager()
-    db.undo(db.undoInfo(0, 1)[0]["id"], manager.get())
-    manager.commit()
-    db.close()
-
-
-def staged(folder):
-    """The database with a stage: a changed object, a new one, a blob."""
-    database(folder)
-    from zodbsh.db.session import Session
-    from zodbsh.stage.live import keep
-
-    with Session.open(str(folder / NAME), blobs=str(folder / f"{NAME}.blobs")) as session:
-        session.root["changed"] = "x" * 3000
-        session.root["new"] = PersistentMapping(a=1)
-        session.root["blob-new"] = Blob(b"staged blob" * 700)
-        keep(session)
-
-
-def both(folder):
-    """Return the state of the database and of its stage; one that was committed is none."""
-    path = folder / NAME
-    found = database_state(path)
-    if found is MISSING:
-        return (MISSING, MISSING)
-    stage = store.load(parse_spec(str(path)))
-    if stage is not None:
-        with closing(FileSource(str(path))) as source:
-            if applied_by(source, stage) is not None:
-                return (found, MISSING)
-    return (found, stage_state(path))
+    def of(self, folder):
+        """Return the command with the words that belong to a fixture."""
+        noted = (folder / TID).read_text() if (folder / TID).exists() else ""
+        return self._replace(argv=tuple(word.replace("{tid}", noted) for word in self.argv))
 
 
 COMMANDS = [
@@ -115,4 +80,28 @@ COMMANDS = [
     Command("commit", staged, ("commit", NAME, *BLOBS), both, "committed:"),
     Command("pack", database, ("pack", NAME, "-y", *BLOBS), both, "packed up to", troubled=1),
     Command("abort", staged, ("abort", NAME, "-y"), both, "dropped: "),
+    Command("backup", database, ("backup", NAME, BACKUPS), copies, "full backup", usual=FOLDER, threads=True),
+    Command("increment", backed_up, ("backup", NAME, BACKUPS), copies, "increment backup", threads=True),
+    Command(
+        "keep", superseded, ("backup", NAME, BACKUPS, "--full", "--keep", "1"), copies, "full backup",
+        troubled=1, threads=True,
+    ),
+    Command(
+        "restore", only_backups, ("restore", BACKUPS, NAME), only_database, "restored my.fs",
+        done_already=frozenset({2}), in_the_way=f"{NAME}.blobs",
+    ),
+    Command("replace", other_database, ("restore", BACKUPS, NAME, "--force"), replaced, "restored my.fs", twice=True),
+    Command(
+        "recover", damaged, ("recover", DAMAGED, NAME), recovered, "recovered ",
+        done_already=frozenset({2}), in_the_way=f"{NAME}.blobs",
+    ),
+    Command("undo", undoable, ("undo", NAME, "{tid}", "-y", *BLOBS), both, "undone by:"),
+    Command(
+        "after", to_take_back, ("undo", NAME, "--after", "{tid}", "-y", *BLOBS), with_tail, "transactions taken off:",
+        troubled=1,
+    ),
+    Command(
+        "redo", taken_back, ("undo", NAME, "--redo", "-y", *BLOBS), with_tail, "transactions put back",
+        done_already=frozenset({0, 3}), troubled=1,
+    ),
 ]  # fmt: skip

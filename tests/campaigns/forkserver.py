@@ -3,7 +3,8 @@
 Started with the shim preloaded (shim.py). Reads one JSON request a line from descriptor 0, answers with one JSON line
 on descriptor 1. Requests: argv, folder (the current one, and the root of what the shim watches), program (a script to
 run in place of zodbsh), action, at, number, sticky, second, nosync, log, timeout, stdout (a path, or "closed",
-"broken"), stderr, fsize (a limit on the size of files), stop_after (seconds until signal ``number``).
+"broken"), stderr, fsize (a limit on the size of files), stop_after (seconds until signal ``number``), later (seconds
+that the clock of backups is ahead).
 """
 
 import ctypes
@@ -91,7 +92,6 @@ def become(request):
     """Make this process what the request asks for."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.chdir(request["folder"])
     os.umask(0o022)
@@ -116,14 +116,28 @@ def become(request):
     import random
 
     random.seed()
+    if request.get("later"):
+        go_on(request["later"])
     sys.argv = ["zodbsh", *request["argv"]]
     number, long = ctypes.c_int, ctypes.c_long
+    # As in any Python program; from here on it is zodbsh that is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     SHIM.shim_arm.argtypes = [ctypes.c_char_p, number, long, number, number, long, number, number]
     SHIM.shim_arm(
         os.fsencode(os.path.realpath(request["folder"])), ACTIONS[request.get("action", "count")], request.get("at", 0),
         request.get("number", 0), int(request.get("sticky", False)), request.get("second", 0),
         int(request.get("nosync", True)), log,
     )  # fmt: skip
+
+
+def go_on(seconds):
+    """Have a backup take place later than now: two within a second wait for each other."""
+    from datetime import timedelta
+
+    from zodbsh.ops import backup
+
+    now = backup._now
+    backup._now = lambda: now() + timedelta(seconds=seconds)
 
 
 def redirect(path, descriptor):

@@ -1,7 +1,8 @@
 """Commits without a pause to the database that the first argument names, and packs it again and again from a thread.
 
-Two objects always hold the same number, in every transaction: whoever sees them differ saw no snapshot. Ends with its
-standard input; prints how many transactions and packs there were.
+The second argument is how many seconds it rests between two packs. Two objects always hold the same number, in every
+transaction: whoever sees them differ saw no snapshot. Ends with its standard input; prints how many transactions and
+packs there were.
 """
 
 import logging
@@ -20,7 +21,7 @@ logging.disable(logging.CRITICAL)
 
 def main():
     """Write until the input ends."""
-    path = sys.argv[1]
+    path, rest = sys.argv[1], float(sys.argv[2])
     storage = ZODB.FileStorage.FileStorage(path, blob_dir=f"{path}.blobs")
     db = ZODB.DB(storage)
     with db.transaction("the first") as connection:
@@ -32,7 +33,7 @@ def main():
 
     def pack():
         nonlocal packs
-        while not ended.wait(0.15):
+        while not ended.wait(rest):
             storage.pack(time.time() - 0.05, ZODB.serialize.referencesf)
             packs += 1
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 from contextlib import closing
@@ -20,6 +21,7 @@ from zodbsh.stage import store
 
 MISSING = "missing"
 _BLOB = "ZODB.blob.Blob"
+_STAMP = re.compile(r"^[0-9]{4}(-[0-9]{2}){5}(?=\.)")
 
 
 class Broken(AssertionError):
@@ -82,6 +84,12 @@ def digest(raw):
     return hashlib.blake2b(raw, digest_size=12).hexdigest()
 
 
+def content_digest(path):
+    """Return a short name for a file's content."""
+    with open(path, "rb") as file:
+        return digest(file.read())
+
+
 def zodb_reads(folder, name, scratch):
     """Have ZODB open a copy for writing, read every object, and write one more transaction. Raises Broken."""
     copy = scratch / "zodb"
@@ -137,14 +145,15 @@ def names(folder):
     found = set()
     for where, folders, files in os.walk(folder):
         inside = os.path.relpath(where, folder)
-        for name in files + ([] if ".blobs" in inside else folders):
+        for name in files + ([] if "blobs" in inside else folders):
             found.add(plain_name(os.path.normpath(os.path.join(inside, name))))
     return found
 
 
 def plain_name(name):
-    """Replace what differs from run to run in a file's name: a blob's tid, a stage's id."""
+    """Replace what differs from run to run in a file's name: a blob's tid, a stage's id, the time of a backup."""
     folder, base = os.path.split(name)
+    base = _STAMP.sub("STAMP", base)
     if base.endswith(".blob") and base.startswith("0x"):
         base = "TID.blob"
     if folder.endswith(".stage.blobs"):

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from commands import COMMANDS, NAME, Command, both, database
 from harness import FAILED_SCRIPT, IO, LOCKED, UNKNOWN, Tally, output_problems, sample, says
 
-REDUCED = 2
+REDUCED = 1
 NUMBERS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
 NOTHING = (
     "nothing changed",
@@ -43,7 +43,7 @@ def judge(bench, prepared, result):
         problems.append(f"it says that nothing changed: {result.err}")
     named, wrong = bench.named()
     problems += wrong
-    left = bench.strangers(prepared) | named
+    left = bench.strangers(prepared, found) | named
     # What may be needed yet stays: status names it, as the kill campaign sees to.
     kept = result.status == UNKNOWN or says(result, "could not be removed")
     if command.troubled and result.status == command.troubled:

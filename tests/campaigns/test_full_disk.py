@@ -13,7 +13,7 @@ from commands import COMMANDS
 from harness import WHOLE, Tally, sample
 from test_fail import judge
 
-REDUCED = 3
+REDUCED = 1
 PAGE = 4096
 # What is said on standard error goes to a file as well.
 SAID = 2048

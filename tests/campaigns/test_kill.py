@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from commands import COMMANDS, NAME, Command, both, database
 from harness import Tally, sample
 
-REDUCED = 8
+REDUCED = 4
 
 
 def kill_everywhere(bench, command, tally, limit):

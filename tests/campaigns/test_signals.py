@@ -12,7 +12,9 @@ from commands import COMMANDS
 from harness import SEED, WHOLE, Tally, output_problems, sample, says
 
 REDUCED, MOST = 1, 40
-MOMENTS = 40 if WHOLE else 2
+MOMENTS = 40 if WHOLE else 1
+# After so many calls the first signal's cleaning up gets a second one.
+SECOND = (0, 1, 2, 4) if WHOLE else (0, 2)
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -25,7 +27,7 @@ def judge(bench, prepared, result, statuses):
     if result.status == 0 and found != prepared.after:
         problems.append("it ends with 0, and is not done")
     named, wrong = bench.named()
-    left = bench.strangers(prepared) | named
+    left = bench.strangers(prepared, found) | named
     if left:
         problems.append(f"left over: {sorted(left)}")
     return problems + wrong + bench.again_problems(prepared, found)
@@ -43,7 +45,7 @@ def test_a_signal_at_any_call(bench, command):
     prepared = bench.prepared(command)
     tally = Tally(f"signals {command.name}")
     for number in STATUS:
-        for second in (0, 1, 2, 4) if number == signal.SIGINT else (0,):
+        for second in SECOND if number == signal.SIGINT else (0,):
             for at in sample(range(1, prepared.calls + 1), REDUCED, "signal", command.name, number, second, whole=MOST):
                 result = bench.run(prepared, action="signal", at=at, number=int(number), second=second)
                 problems = judge(bench, prepared, result, allowed(command, number))
@@ -64,6 +66,9 @@ def test_a_signal_at_any_moment(bench, command):
         result = bench.run(prepared, stop_after=moment, number=int(number))
         # Before zodbsh has set its handlers, and after it has restored them, a signal ends the process by itself.
         statuses = allowed(command, number) | {-int(number)}
+        if result.status == -signal.SIGINT and "in dispatch" not in result.err:
+            # Python says so itself then.
+            result = result._replace(err="")
         problems = judge(bench, prepared, result, statuses)
         tally.case(f"{command.name}, {number.name} after {moment:.4f} s", problems)
     tally.close()
@@ -78,7 +83,9 @@ def test_nobody_reads_the_output(bench, command, out):
     result = bench.run(prepared, stdout=out)
     found, problems = bench.state_problems(prepared, result)
     problems += output_problems(result)
-    if found != prepared.after:
+    # What would be done is shown before it is done.
+    refused = out == "/dev/full" and found == prepared.before and says(result, "Nothing was changed")
+    if found != prepared.after and not refused:
         problems.append(f"not done: {result.err}")
     writes = not says(result, command.done)
     if result.status != (7 if out == "/dev/full" and writes else 0):

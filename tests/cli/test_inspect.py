@@ -346,7 +346,10 @@ def test_damage_is_refused_or_read_up_to(database):
         file.write(b"\x00\x00\x00\x00\x00\x00\x00\x07")
     run = zodbsh("inspect", database.path)
     assert (run.status, run.out) == (6, "")
-    hint = f"hint: `zodbsh inspect {database.path} --ignore-damage` reads what comes before the damage.\n"
+    hint = (
+        f"hint: `zodbsh inspect {database.path} --ignore-damage` reads what comes before the damage; "
+        f"`zodbsh recover {database.path} NEW` saves what is sound into a new file.\n"
+    )
     assert run.err.endswith(hint)
     found = zodbsh("inspect", database.path, "--ignore-damage", "--format", "json").json
     assert (found["transactions"], found["last_tid"]) == (2, tid_text(database.tids[1]))

@@ -153,3 +153,28 @@ def test_the_hint_of_a_damaged_file_leads_here(database, tmp_path):
     hint = f"zodbsh recover {database} NEW"
     assert hint in done.stderr
     assert zodbsh(*hint.split()[1:-1], tmp_path / "new.fs").returncode == ExitCode.OK
+
+
+def test_zeros_for_what_was_never_written(database, tmp_path):
+    """After a power failure zeros may follow the last transaction: every command leads to recover, which keeps all."""
+    sound = database.read_bytes()
+    database.write_bytes(sound + bytes(5000))
+    for words in (["log"], ["status"], ["pack", "-y"]):
+        failed = zodbsh(words[0], database, *words[1:])
+        assert failed.returncode == ExitCode.DAMAGED
+        assert f"`zodbsh recover {database} NEW` saves what is sound" in failed.stderr
+    done = zodbsh("recover", database, tmp_path / "new.fs")
+    assert "(5.0 KB): zeros" in done.stdout
+    assert (tmp_path / "new.fs").read_bytes() == sound
+
+
+def test_a_last_transaction_without_header_may_never_have_been_finished(database, tmp_path):
+    """Its records are kept, that is said, and so is how to take them off again."""
+    sound = database.read_bytes()
+    start = sound.rindex(sound[-8:], 0, len(sound) - 8) - 8
+    database.write_bytes(sound[:start] + bytes(23) + sound[start + 23 :])
+    done = zodbsh("recover", database, tmp_path / "new.fs")
+    assert "the last one may never have been finished, as after a power failure: `zodbsh undo" in done.stdout
+    command = next(line for line in done.stdout.splitlines() if "--after" in line).split("`")[1]
+    assert zodbsh(*command.split()[1:], "-y").returncode == ExitCode.OK
+    assert (tmp_path / "new.fs").read_bytes() == sound[:start]

@@ -211,7 +211,10 @@ def test_nothing_staged_on_what_is_no_sound_database(shop, spoil, code, error, v
     assert out == ""
     assert err.startswith(error)
     if "offset" in error:
-        hint = "hint: `zodbsh inspect my.fs --ignore-damage` reads what comes before the damage.\n"
+        hint = (
+            "hint: `zodbsh inspect my.fs --ignore-damage` reads what comes before the damage; "
+            "`zodbsh recover my.fs NEW` saves what is sound into a new file.\n"
+        )
         assert err.endswith(hint)
         assert "; what follows is not shown" in shop.run("inspect", "--ignore-damage")[0]
         assert "zodbsh recover my.fs NEW" in shop.run("run", "-c", "pass", code=6)[1]

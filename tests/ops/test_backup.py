@@ -222,6 +222,26 @@ def test_a_database_behind_a_link(sample):
     assert result.end == len(sample.content())
 
 
+def test_a_backup_counts_where_older_ones_cannot_be_removed(sample, monkeypatch):
+    """That is a finding: the new backup is whole, and older ones are no loss."""
+    sample.backup()
+    sample.change()
+    unlink = os.unlink
+
+    def refuse(path, **options):
+        if str(path).endswith(".fs"):
+            raise OSError(errno.EACCES, "Permission denied")
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        result = sample.backup(full=True, keep=1)
+    assert [(finding.kind, finding.message) for finding in result.findings] == [
+        ("not-pruned", "older backups could not be removed: Permission denied")
+    ]
+    assert sample.restored() == sample.state()
+
+
 def test_keep(sample):
     """The newest full backups stay, with their increments and blobs; the others go."""
     for _ in range(3):

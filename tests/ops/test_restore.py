@@ -178,6 +178,20 @@ def test_force_keeps_the_old_ones(sample, three):
     assert not [path.name for path in sample.folder.iterdir() if path.name.startswith(".")]
 
 
+def test_an_index_that_cannot_be_written_is_no_reason_to_fail(sample, three, monkeypatch):
+    """The database has its name by then, and whoever opens it makes an index."""
+    replace = os.replace
+
+    def refuse(source, target):
+        if str(target).endswith("out.fs.index"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    sample.restore()
+    assert sorted(path.name for path in sample.folder.glob("*out.fs*")) == ["out.fs", "out.fs.blobs"]
+
+
 def test_force_keeps_mode_and_link(sample, three):
     """The file behind a link is replaced, its mode stays."""
     real = sample.folder / "real.fs"

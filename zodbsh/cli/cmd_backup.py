@@ -57,8 +57,8 @@ def command(
     copied once. The backup counts when it was read back, and only then --keep removes
     older ones. The files are repozo's, so that `repozo -R` restores them, too.
 
-    Exit status 1: files of blobs are missing, bytes have changed in place, or --verify
-    has found something.
+    Exit status 1: files of blobs are missing, bytes have changed in place, older backups
+    could not be removed, or --verify has found something.
     """
     if listing or verify:
         return _look(database, folder, full or compress or keep or blobs or copy_blobs, listing, verify, output)

@@ -108,12 +108,12 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _again(number: int) -> None:
-    from threading import Timer
+    from threading import Timer, main_thread
 
     if number != signal.SIGINT:
         signal.signal(number, _stop)
     # Not from here: it would be swallowed once more.
-    timer = Timer(0.01, signal.raise_signal, (number,))
+    timer = Timer(0.01, signal.pthread_kill, (main_thread().ident, number))
     timer.daemon = True
     timer.start()
 

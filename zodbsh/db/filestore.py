@@ -113,6 +113,18 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         with removed_on_failure(self.fshelper.getBlobFilename(oid, serial)):
             super()._blob_storeblob(oid, serial, blobfilename)
 
+    def _txn_undo_write(self, tpos: int) -> Any:
+        # The copy of a blob is only given to the storage when it is complete.
+        folder = self.fshelper.temp_dir if self.blob_dir else None
+        before = set(os.listdir(folder)) if folder else set()
+        try:
+            return super()._txn_undo_write(tpos)
+        except BaseException:
+            with uninterrupted(), suppress(OSError):
+                for name in set(os.listdir(folder)) - before if folder else ():
+                    os.unlink(os.path.join(folder or "", name))
+            raise
+
     def _clear_temp(self) -> None:
         try:
             super()._clear_temp()

@@ -24,7 +24,7 @@ from zodbsh.filestorage.tail import (
     write_tail,
 )
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, link_or_copy, publish
+from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, link_or_copy, publish, uninterrupted
 
 
 class BlobFile(NamedTuple):
@@ -65,8 +65,8 @@ def keep_tail(
     except BaseException as exc:
         # Whoever took the name meanwhile keeps it.
         mine = made if isinstance(exc, AlreadyExists) else [tail.path, *made]
-        _unlink(mine)
-        with suppress(OSError):
+        with uninterrupted(), suppress(OSError):
+            _unlink(mine)
             os.rmdir(tail.blob_folder)
         if isinstance(exc, OutcomeUnknown):
             raise StorageIOError(f"{exc.message}; nothing was taken off the database") from exc
@@ -99,12 +99,17 @@ def return_blobs(tail: Tail, targets: Sequence[str]) -> list[str]:
             if not os.path.isfile(source) or os.path.getsize(source) != blob.size:
                 raise TailDamaged(f"{source} is missing, or not as it was")
             _make_folders(os.path.dirname(target))
-            link_or_copy(source, target)
             made.append(target)
+            try:
+                link_or_copy(source, target)
+            except FileExistsError:
+                made.remove(target)
+                raise
         for folder in {os.path.dirname(target) for target in made}:
             fsync_folder(folder)
     except BaseException:
-        _unlink(made)
+        with uninterrupted():
+            _unlink(made)
         raise
     return made
 
@@ -154,11 +159,13 @@ def _link_blobs(tail: Tail, blobs: Sequence[BlobFile], made: list[str]) -> None:
         os.mkdir(tail.blob_folder, 0o700)
     for blob, listed in zip(blobs, tail.blobs, strict=True):
         target = os.path.join(tail.blob_folder, listed.name)
+        # A signal may come when the file is there.
+        made.append(target)
         try:
             link_or_copy(blob.path, target)
-            made.append(target)
         except FileExistsError:
             # Left by an attempt that was cut off.
+            made.remove(target)
             if not filecmp.cmp(blob.path, target, shallow=False):
                 raise AlreadyExists(f"{target} exists already") from None
     fsync_folder(tail.blob_folder)

@@ -49,7 +49,7 @@ def way_out(path: str, *, writing: bool) -> str:
     from shlex import quote
 
     look = f"zodbsh inspect {quote(path)} --ignore-damage"
+    save = f"zodbsh recover {quote(path)} NEW"
     if writing:
-        save = f"zodbsh recover {quote(path)} NEW"
         return f"Nothing was changed. `{save}` saves what is sound into a new file; `{look}` reads what comes before."
-    return f"`{look}` reads what comes before the damage."
+    return f"`{look}` reads what comes before the damage; `{save}` saves what is sound into a new file."

@@ -16,6 +16,7 @@ from zodbsh.filestorage.backupmanifest import CHUNK
 from zodbsh.filestorage.datafile import DataFile, NotFileStorage
 from zodbsh.filestorage.repository import BackupDamaged
 from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import without_signals
 
 # The level that gzip itself chooses: the highest takes three times as long for a percent.
 _LEVEL = 6
@@ -36,8 +37,8 @@ class Digester:
 
     def __init__(self, *, with_md5: bool = True) -> None:
         # A digest holds no lock: two processors do both at once.
-        self._many = ThreadPoolExecutor(2)
-        self._one = ThreadPoolExecutor(1)
+        self._many = ThreadPoolExecutor(2, initializer=without_signals)
+        self._one = ThreadPoolExecutor(1, initializer=without_signals)
         self._md5 = md5(usedforsecurity=False) if with_md5 else None
         self._waiting: deque[Future[str]] = deque()
         self._in_order: deque[Future[None]] = deque()

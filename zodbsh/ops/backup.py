@@ -152,16 +152,16 @@ class _Run:
             finding = Finding("changed-in-place", None, None, self._changed_in_place, message)
             result = result._replace(findings=(*result.findings, finding))
         elif keep is not None:
-            result = result._replace(pruned=self._prune(keep))
+            result = self._prune(result, keep)
         return result._replace(reason=reason, notes=tuple(self._notes))
 
-    def _prune(self, keep: int) -> Pruned:
+    def _prune(self, result: BackupResult, keep: int) -> BackupResult:
         try:
-            return prune(self._job.path, keep, self._job.progress)
+            return result._replace(pruned=prune(self._job.path, keep, self._job.progress))
         except OSError as exc:
-            raise StorageIOError(
-                f"the backup in {self._job.path} is whole, but older ones could not be removed: {exc.strerror or exc}"
-            ) from exc
+            # The backup is whole, and older ones are no loss.
+            message = f"older backups could not be removed: {exc.strerror or exc}"
+            return result._replace(findings=(*result.findings, Finding("not-pruned", None, None, None, message)))
 
     def _adopt(
         self, folder: Folder, chain: list[Piece], scan: Scan, known: dict[tuple[int, int], Blob]

@@ -20,7 +20,7 @@ from zodbsh.filestorage.repository import BLOBS, LAYOUT, BackupDamaged, is_lefto
 from zodbsh.filestorage.structs import DATA_HEADER, NUMBER, TRANSACTION_HEADER, UNDONE, TransactionHeader
 from zodbsh.ids import oid_text, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import fsync_folder, publish
+from zodbsh.publish import fsync_folder, publish, uninterrupted
 from zodbsh.record.classpart import BLOB_CLASS, class_part
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def take_blobs(
     try:
         return _take(source, wanted, known, store, progress)
     except BaseException:
-        leave_blobs(folder, store.added)
+        with uninterrupted():
+            leave_blobs(folder, store.added)
         raise
 
 

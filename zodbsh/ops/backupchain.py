@@ -14,6 +14,7 @@ from zodbsh.filestorage.repository import BackupDamaged, Chain, Folder, Line, St
 from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
+from zodbsh.publish import without_signals
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
@@ -196,7 +197,7 @@ def first_change(file: DataFile, chain: list[Piece], progress: Progress = SILENT
     What no manifest or ``.dat`` vouches for is read from its data file. Raises BackupDamaged, StorageIOError.
     """
     progress.start("comparing with the last backup", chain[-1].end, "bytes")
-    pool = ThreadPoolExecutor(2)
+    pool = ThreadPoolExecutor(2, initializer=without_signals)
     try:
         for piece in chain:
             changed = _first_change(file, piece, pool, progress)

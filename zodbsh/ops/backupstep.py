@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from hashlib import sha256
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.backupmanifest import BackupManifest, Blob, manifest_bytes, manifest_name
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.parts import Digests, check_part, copy_range
@@ -20,13 +20,19 @@ from zodbsh.ops.backupblobs import Taken, Wanted, blob_revisions, leave_blobs, t
 from zodbsh.ops.backupchain import Piece, recorded_blobs
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, require_room, staged, uninterrupted
+from zodbsh.publish import OutcomeUnknown, require_room, staged, uninterrupted, without_signals
 
 if TYPE_CHECKING:
     from zodbsh.source.file import FileSource
 
 # Beside the data: a manifest, a line of `.dat`, folders.
 _SPARE = 65_536
+
+
+class StepUnknown(OutcomeUnknown):
+    """A step has its data, which restores, but not all that belongs to it."""
+
+    code = "backup-incomplete"
 
 
 class Replaced(Exception):
@@ -98,7 +104,9 @@ def write_step(
             stack.enter_context(_noting(reached, "data"))
             data_file = adopt.path if adopt else stack.enter_context(job.staged(step.name, exclusive=True))
             # Python's work, while the digests and the disk have theirs.
-            index = stack.enter_context(ThreadPoolExecutor(1)).submit(_write_index, index_file, scan)
+            index = stack.enter_context(ThreadPoolExecutor(1, initializer=without_signals)).submit(
+                _write_index, index_file, scan
+            )
             wanted = list(wanted_blobs(job.file, scan, chain))
             taken = take_blobs(
                 job.source, wanted, known, job.path, copy=job.copy_blobs, progress=job.progress
@@ -118,14 +126,15 @@ def write_step(
             _fill(manifest_file, [manifest_bytes(manifest)])
             held.enter_context(uninterrupted())
     except BaseException as exc:
-        if "dat" not in reached and not isinstance(exc, OutcomeUnknown):
-            _take_back(job, step, reached, adopt=adopt is not None)
-            leave_blobs(job.path, added)
-        elif isinstance(exc, OSError):
-            raise StorageIOError(
-                f"{job.join(step.name)} was written, but not its manifest: {exc.strerror or exc}",
-                hint="The next backup completes it.",
-            ) from exc
+        with uninterrupted():
+            gone = "dat" not in reached and not isinstance(exc, OutcomeUnknown)
+            if gone and _take_back(job, step, reached, adopt=adopt is not None):
+                leave_blobs(job.path, added)
+            elif isinstance(exc, OSError):
+                raise StepUnknown(
+                    f"{job.join(step.name)} was written, but not all that belongs to it: {exc.strerror or exc}",
+                    hint=f"`zodbsh backup {quote(job.name)} {quote(job.path)}` completes it.",
+                ) from exc
         raise
     return manifest, taken
 
@@ -154,12 +163,18 @@ def _noting(reached: list[str], what: str) -> Iterator[None]:
     reached.append(what)
 
 
-def _take_back(job: Job, step: Step, reached: list[str], *, adopt: bool) -> None:
-    """Remove a data file that has no line in ``.dat``: repozo's next quick increment would repeat what is in it."""
+def _take_back(job: Job, step: Step, reached: list[str], *, adopt: bool) -> bool:
+    """Remove a data file that has no line in ``.dat``: repozo's next quick increment would repeat what is in it.
+
+    Tells whether it is gone.
+    """
     if reached == ["data"] and not adopt:
         with suppress(OSError):
             os.unlink(job.join(step.name))
+        with suppress(OSError):
             os.unlink(job.join(step.stamp + ".index"))
+        return not os.path.lexists(job.join(step.name))
+    return True
 
 
 def _write_data(job: Job, path: str, step: Step, start: int, scan: Scan) -> Digests:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from zodbsh.analysis.compare import ABSENT, UNKNOWN, AttributeChange, Side, compare_nodes, compare_records
@@ -153,7 +154,10 @@ def _entry_pair(source: Source, entry: Entry) -> _Pair:
 
 
 def _size(path: str | None) -> Side:
-    return UNKNOWN if path is None or not os.path.exists(path) else os.path.getsize(path)
+    # A pack beside us may have removed it just now.
+    with suppress(FileNotFoundError):
+        return UNKNOWN if path is None else os.path.getsize(path)
+    return UNKNOWN
 
 
 def _state_pair(before: Snapshot, after: Snapshot, oid: int) -> _Pair | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing, suppress
+from shlex import quote
 from typing import NamedTuple
 
 from zodbsh.analysis.blobfolder import LAYOUTS, blob_name
@@ -19,7 +20,7 @@ from zodbsh.filestorage.tail import Tail, TailNotFound, check_tail, digest_range
 from zodbsh.ids import tid_text
 from zodbsh.ops.takeback import is_named, require_file, sound_source
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, failing_well, require_room
+from zodbsh.publish import OutcomeUnknown, failing_well, require_room, uninterrupted
 from zodbsh.source.file import FileSource
 from zodbsh.times import time_text
 
@@ -131,11 +132,12 @@ def put_back(
                 progress=progress,
             )
         except OutcomeUnknown as exc:
-            exc.hint = f"The file is complete, and the tail is still there: {tail.path}."
+            exc.hint = f"The tail is still there: {tail.path}. `zodbsh undo {quote(spec.text)} --redo` settles it."
             raise
         except BaseException:
             if is_named(source.file, path):
-                remove_blobs(made)
+                with uninterrupted():
+                    remove_blobs(made)
             raise
     kept, other = ended[0]
     return result._replace(kept=kept, trouble="; ".join(filter(None, (trouble, other))) or None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.db.spec import is_address
@@ -24,7 +24,7 @@ from zodbsh.ops.recoverblobs import BlobsResult, BlobStage
 from zodbsh.ops.recoverlost import LostObject, LostRange, Shifted, lost_objects, lost_ranges, shifted
 from zodbsh.ops.verify import FRAMING, VerifyResult, verify
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import AlreadyExists, failing_well, publish, require_room, staged
+from zodbsh.publish import AlreadyExists, failing_well, publish, require_room, staged, uninterrupted
 from zodbsh.source.file import FileSource
 
 if TYPE_CHECKING:
@@ -120,8 +120,14 @@ def recover(
             require_room(os.path.dirname(out), file.limit, f"recovering {path}")
             # Whoever may not read the damaged file may not read the new one.
             mode = os.fstat(file.fd).st_mode & 0o666
-            with BlobStage(spec, out, wanted=blobs) as stage, staged(out, exclusive=True, mode=mode) as temporary:
+            # From the moment when all is written, signals wait until it has its name.
+            with (
+                ExitStack() as held,
+                BlobStage(spec, out, wanted=blobs) as stage,
+                staged(out, exclusive=True, mode=mode) as temporary,
+            ):
                 result, index = recovery.write(temporary, out, stage)
+                held.enter_context(uninterrupted())
     # Whoever finds no index makes one.
     with suppress(OSError, ZodbshError):
         publish(f"{out}.index", lambda output: output.writelines(index), exclusive=True, mode=mode)

@@ -70,6 +70,8 @@ class BlobStage:
                 self.files += 1
             with open(os.path.join(self.folder, _LAYOUT_MARKER), "w", encoding="ascii") as marker:
                 marker.write(layout)
+                marker.flush()
+                os.fsync(marker.fileno())
         finally:
             source.close()
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 from shlex import quote
 from typing import BinaryIO, NamedTuple
 
-from zodbsh.errors import UsageError
+from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.filestorage.datafile import DataFile, EmptyFile, NotFileStorage, read_magic
 from zodbsh.filestorage.parts import check_part
 from zodbsh.filestorage.repository import (
@@ -37,7 +37,7 @@ from zodbsh.ops.backupchain import Piece, check_order, facts, pieces, recorded_b
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
 from zodbsh.ops.restoreblobs import NewBlobs
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import AlreadyExists, failing_well, require_room, staged, uninterrupted
+from zodbsh.publish import AlreadyExists, failing_well, fsync_folder, publish, require_room, staged, uninterrupted
 from zodbsh.times import tid_time, time_text
 
 # Remains of another database under this name: ZODB would read the first, and a pack would destroy the second.
@@ -235,23 +235,26 @@ class _Restoring:
         mode = stat.S_IMODE(os.stat(plan.pieces[0].path).st_mode) & 0o666 | 0o600
         old = os.path.realpath(out) + _OLD if self._replaces else None
         # From the moment when all is written, signals wait until every name is given.
-        with ExitStack() as held, ExitStack() as stack:
-            # The last one that is entered gets its name first.
-            index_file = stack.enter_context(staged(f"{out}.index", mode=mode))
-            blobs = stack.enter_context(NewBlobs(self._blob_folder))
-            data_file = stack.enter_context(
-                staged(out, exclusive=not self._replaces, mode=mode, keep=_OLD if self._replaces else None)
-            )
-            scan = self._write_data(data_file)
-            with open(index_file, "r+b") as file:
-                file.writelines(self._saved_index(scan) or scan.index_file())
-            has_blobs = with_blobs and self._fill_blobs(blobs, data_file, scan)
-            held.enter_context(uninterrupted())
-            if has_blobs:
-                blobs.put()
-            with suppress(FileNotFoundError):
-                # It belongs to what is replaced; without one ZODB scans the file.
-                os.unlink(f"{out}.index")
+        with ExitStack() as held:
+            with (
+                NewBlobs(self._blob_folder) as blobs,
+                staged(
+                    out, exclusive=not self._replaces, mode=mode, keep=_OLD if self._replaces else None
+                ) as data_file,
+            ):  # fmt: skip
+                scan = self._write_data(data_file)
+                index = self._saved_index(scan) or list(scan.index_file())
+                has_blobs = with_blobs and self._fill_blobs(blobs, data_file, scan)
+                held.enter_context(uninterrupted())
+                if has_blobs:
+                    blobs.put()
+                with suppress(FileNotFoundError):
+                    # It belongs to what is replaced; without one ZODB scans the file.
+                    os.unlink(f"{out}.index")
+                    fsync_folder(os.path.dirname(out))
+            # Whoever finds no index makes one.
+            with suppress(OSError, ZodbshError):
+                publish(f"{out}.index", lambda file: file.writelines(index), mode=mode)
         return RestoreResult(
             plan.folder.path, out, plan.pieces[-1].step.name, scan.end, size - scan.end, len(scan.ends), scan.last_tid,
             self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, tuple(blobs.findings),

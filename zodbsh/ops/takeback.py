@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from shlex import quote
 from typing import NamedTuple
 
 from zodbsh.analysis.paths import places_of
@@ -24,7 +25,7 @@ from zodbsh.filestorage.tail import Tail, TailHeader, digest_range
 from zodbsh.findings import Finding
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, failing_well, require_room
+from zodbsh.publish import OutcomeUnknown, failing_well, require_room, uninterrupted
 from zodbsh.source.base import Transaction
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
@@ -164,7 +165,8 @@ def take_back(
             )
         except OutcomeUnknown as exc:
             exc.hint = (
-                f"The file is complete; what was taken off it is in {tail.path}, and its blobs are in both places."
+                f"`zodbsh log {quote(spec.text)} -n 1` tells whether it was taken back; "
+                f"what was taken off it is in {tail.path}, and its blobs are in both places."
             )
             raise
         except BaseException:
@@ -212,7 +214,7 @@ def is_named(file: DataFile, path: str) -> bool:
 def _forget(tail: Tail, file: DataFile, path: str) -> None:
     """Remove a tail again, where the database still has its transactions."""
     if is_named(file, path):
-        with suppress(OSError):
+        with uninterrupted(), suppress(OSError):
             discard_tail(tail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from zodbsh.ids import oid_text, tid_text
@@ -107,6 +108,12 @@ class RecoverView(NamedTuple):
             page.line(f"{count_text(len(result.damaged), 'damaged transaction')}, kept in part or repaired:")
             for damaged in self._some(page, result.damaged):
                 page.line("  ", _damaged_text(damaged))
+            last = result.damaged[-1]
+            if result.out is not None and result.check and last.tid == result.check.tid and not last.header:
+                page.line(
+                    "  the last one may never have been finished, as after a power failure: "
+                    f"`zodbsh undo {quote(result.out)} --after {tid_text(last.tid - 1)}` takes it off"
+                )
         if result.lost:
             page.gap()
             page.line(f"{count_text(len(result.lost), 'revision')} known to be lost, or objects missing:")
