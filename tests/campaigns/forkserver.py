@@ -53,7 +53,7 @@ def serve():
         child = os.fork()
         if child == 0:
             os.close(replies)
-            os.close(requests.fileno())
+            requests.close()
             return request
         os.write(replies, (json.dumps(wait(child, request)) + "\n").encode())
     sys.exit(0)
