@@ -23,6 +23,8 @@ Write = Callable[[BinaryIO], None]
 Verify = Callable[[str], None]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# AT_FDCWD and RENAME_EXCHANGE of Linux.
+_HERE, _EXCHANGE = -100, 2
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
@@ -168,6 +170,25 @@ def link_or_copy(source: str, target: str) -> bool:
         with suppress(OSError):
             os.unlink(temporary)
     return True
+
+
+def exchange(one: str, other: str) -> bool:
+    """Let two names change places in one step; False where the system or the file system cannot (Linux can).
+
+    Raises OSError where it tried and failed.
+    """
+    from ctypes import CDLL, get_errno
+
+    try:
+        rename = CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
+        return True
+    number = get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), one, None, other)
 
 
 def fsync_folder(path: str) -> None:

@@ -10,6 +10,7 @@ import random
 import stat
 
 PAGE = 4096
+EXCHANGE = 2
 
 
 class File:
@@ -160,7 +161,9 @@ class Disk:
     def _rename(self, call):
         source, old = self._find(call.name)
         target, new = self._find(os.fsdecode(call.other))
-        change = Change((source, old, None), (target, new, source.now[old]))
+        # Two names may change places.
+        left = target.now[new] if call.flag == EXCHANGE else None
+        change = Change((source, old, left), (target, new, source.now[old]))
         source.change(change)
         if target is not source:
             target.change(change)

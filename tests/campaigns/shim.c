@@ -208,7 +208,21 @@ ONE_NAME(utimensat, TIMES, folder, path, (int folder, const char *path, const st
 
 TWO_NAMES(rename, RENAME, AT_FDCWD, from, AT_FDCWD, to, (const char *from, const char *to), (from, to))
 TWO_NAMES(renameat, RENAME, old, from, new, to, (int old, const char *from, int new, const char *to), (old, from, new, to))
-TWO_NAMES(renameat2, RENAME, old, from, new, to, (int old, const char *from, int new, const char *to, unsigned flags), (old, from, new, to, flags))
+
+int renameat2(int old, const char *from, int new, const char *to, unsigned flags)
+{
+    REAL(renameat2);
+    char source[PATH_MAX], target[PATH_MAX];
+    int known = absolute(old, from, source), ours = absolute(new, to, target);
+    if ((known || ours) && admit(RENAME))
+        return -1;
+    int result = real(old, from, new, to, flags);
+    if ((known || ours) && result == 0)
+        /* RENAME_EXCHANGE is a flag of the log's, too. */
+        record(RENAME, 0, 0, source, strlen(source), target, flags);
+    return result;
+}
+
 TWO_NAMES(link, LINK, AT_FDCWD, from, AT_FDCWD, to, (const char *from, const char *to), (from, to))
 TWO_NAMES(linkat, LINK, old, from, new, to, (int old, const char *from, int new, const char *to, int flags), (old, from, new, to, flags))
 

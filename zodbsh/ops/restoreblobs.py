@@ -16,7 +16,7 @@ from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
 from zodbsh.ops.backupblobs import Wanted, add_file, blob_file, digest_of, size_of
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import OutcomeUnknown, fsync_folder, temporary_name, uninterrupted
+from zodbsh.publish import OutcomeUnknown, exchange, fsync_folder, temporary_name, uninterrupted
 from zodbsh.source.file import blob_layout
 
 OLD = ".old"
@@ -39,7 +39,7 @@ class NewBlobs:
         self._aside = temporary_name(self._old)
         self._extra: list[str] = []
         self._replaces = False
-        self._put = False
+        self._put = self._exchanged = False
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +99,11 @@ class NewBlobs:
         if self._replaces:
             if os.path.lexists(self._old):
                 os.rename(self._old, self._aside)
-            os.rename(self.target, self._old)
-        os.rename(self._staged, self.target)
+            # So there is no moment without a folder, where the system knows such a step.
+            self._exchanged = exchange(self._staged, self.target)
+            os.rename(self._staged if self._exchanged else self.target, self._old)
+        if not self._exchanged:
+            os.rename(self._staged, self.target)
         fsync_folder(os.path.dirname(self.target))
 
     def _settle(self) -> None:
@@ -110,9 +113,13 @@ class NewBlobs:
                 os.unlink(path.replace(self._staged, self.target, 1))
 
     def _take_back(self) -> None:
-        if not os.path.lexists(self._staged):
+        if self._exchanged:
+            if not os.path.lexists(self._staged):
+                os.rename(self._old, self._staged)
+            exchange(self._staged, self.target)
+        elif not os.path.lexists(self._staged):
             os.rename(self.target, self._staged)
-        if self._replaces and not os.path.lexists(self.target):
+        if self._replaces and not os.path.lexists(self.target) and os.path.lexists(self._old):
             os.rename(self._old, self.target)
         if os.path.lexists(self._aside):
             os.rename(self._aside, self._old)
