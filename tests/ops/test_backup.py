@@ -365,6 +365,65 @@ def test_another_database(sample, tmp_path):
     assert sample.names() == before
 
 
+def test_another_database_that_was_packed(sample, tmp_path):
+    """Not one transaction is common: it is no later state of what is there."""
+    sample.backup()
+    before = sample.names()
+    other = Sample(tmp_path / "other")
+    other.change()
+    other.change()
+    other.pack()
+    for options in ({"keep": 1}, {"full": True, "keep": 1}):
+        with pytest.raises(OtherDatabase, match="not one of their transactions"):
+            backup(other.spec, sample.backups, **options)
+    for path in Path(sample.backups).glob("*.manifest"):
+        path.unlink()
+    with pytest.raises(OtherDatabase, match="not one of their transactions"):
+        backup(other.spec, sample.backups, keep=1)
+    assert sample.names() == [name for name in before if not name.endswith(".manifest")]
+
+
+def test_a_common_transaction_within_a_step(sample):
+    """After a pack that took the first one and the last one, what a step holds between them tells the database."""
+    sample.change()
+    sample.change()
+    sample.backup()
+    sample.change()
+    sample.pack()
+    assert sample.backup(keep=1).kind == "full"
+    assert sample.restored() == sample.state()
+
+
+def test_a_database_that_was_taken_back(sample):
+    """It is backed up in full, and what is later than it stays, --keep or not."""
+    sample.backup()
+    early = sample.content()
+    later = sample.change()
+    sample.backup()
+    state = sample.state()
+    Path(sample.path).write_bytes(early)
+    os.unlink(f"{sample.path}.index")
+    result = sample.backup(keep=1)
+    assert (result.kind, result.pruned.steps) == ("full", ())
+    assert "taken back" in result.reason
+    assert "no older backup was removed" in result.notes[0]
+    assert sample.restored(at=later) == state
+    sample.change()
+    assert sample.backup().kind == "increment"
+
+
+def test_a_database_that_was_taken_back_and_went_on(sample):
+    """The reason of the full backup does not speak of a pack."""
+    sample.backup()
+    early = sample.content()
+    sample.change(size=10)
+    sample.backup()
+    Path(sample.path).write_bytes(early)
+    os.unlink(f"{sample.path}.index")
+    sample.change(size=2000)
+    assert "taken back" in sample.backup().reason
+
+
 def test_the_databases_own_blob_folder_is_no_place(sample):
     """A backup into the folder where the database's blobs are named `blobs` would mix them."""
     with pytest.raises(UsageError, match="blobs of a database"):

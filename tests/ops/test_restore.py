@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import transaction
 import ZODB
 import ZODB.FileStorage
 
@@ -20,6 +21,7 @@ from faults import at_call, failing_with, killed_at
 from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.errors import StorageIOError, UsageError
 from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound
+from zodbsh.ops.backupcheck import check_backups
 from zodbsh.ops.restore import restore, stream
 from zodbsh.publish import AlreadyExists, DiskFullError, OutcomeUnknown
 from zodbsh.times import tid_time, time_tid
@@ -279,6 +281,28 @@ def test_blobs_that_the_backup_never_had(sample):
     result = sample.restore()
     assert [finding.kind for finding in result.findings] == ["blob-missing"]
     assert result.blobs == 1
+
+
+def test_two_records_of_a_blob_in_one_transaction(sample):
+    """ZODB writes them for an undo of several transactions; the blob is one, in the backup and out of it."""
+    sample.change()
+    sample.change()
+    db = ZODB.DB(ZODB.FileStorage.FileStorage(sample.path, blob_dir=sample.blobs))
+    # Only the blob's own changes can be undone: the root's are others.
+    with db.transaction() as connection, connection.root()["blob"].open("w") as file:
+        file.write(b"one")
+    with db.transaction() as connection, connection.root()["blob"].open("w") as file:
+        file.write(b"two")
+    db.undoMultiple([entry["id"] for entry in db.undoLog(0, 2)])
+    transaction.commit()
+    db.close()
+    data, wanted = sample.state()
+    result = sample.backup()
+    assert result.blobs == len(wanted)
+    check = check_backups(sample.backups)
+    assert (check.ok, check.blobs) == (True, len(wanted))
+    assert sample.restore().blobs == len(wanted)
+    assert sample.restored() == (data, wanted)
 
 
 def test_blobs_elsewhere(sample, three):

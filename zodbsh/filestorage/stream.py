@@ -6,6 +6,8 @@ and pointers to earlier records lead is not (`framing` does that for files).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.structs import (
     DATA_HEADER,
@@ -35,15 +37,22 @@ class TransactionStream:
     ``end`` is the position after the last whole transaction and ``last_tid`` its
     tid; ``first_tid`` is the first one, ``packed_tid`` the last one that a pack went over. ``damage`` is what
     is wrong, None so far; nothing is looked at behind it. A transaction later
-    than ``until`` ends the look, too: ``stopped``.
+    than ``until`` ends the look, too: ``stopped``. ``on_transaction`` is told the tid of each whole one.
     """
 
-    def __init__(self, start: int = 0, last_tid: int = 0, *, until: int = MAX_ID) -> None:
+    def __init__(
+        self,
+        start: int = 0,
+        last_tid: int = 0,
+        *,
+        until: int = MAX_ID,
+        on_transaction: Callable[[int], object] | None = None,
+    ) -> None:
         self.end, self.transactions = start, 0
         self.first_tid, self.last_tid, self.packed_tid = last_tid, last_tid, 0
         self.damage: Damage | None = None
         self.stopped = False
-        self._until = until
+        self._until, self._on_transaction = until, on_transaction
         self._base, self._data = start, b""
         self._next = start
         self._header: TransactionHeader | None = None
@@ -99,6 +108,8 @@ class TransactionStream:
         self.first_tid = self.first_tid or self.last_tid
         self.transactions += 1
         self._header = None
+        if self._on_transaction is not None:
+            self._on_transaction(self.last_tid)
         return True
 
     def _magic(self) -> bool:

@@ -32,7 +32,7 @@ from zodbsh.filestorage.repository import (
 from zodbsh.findings import Finding
 from zodbsh.ids import tid_text
 from zodbsh.ops.backupblobs import Taken
-from zodbsh.ops.backupchain import Piece, check_files, first_change, pieces, recorded_blobs
+from zodbsh.ops.backupchain import Piece, check_files, first_change, has_any, pieces, recorded_blobs
 from zodbsh.ops.backuplock import folder_lock
 from zodbsh.ops.backupprune import Pruned, prune, sweep
 from zodbsh.ops.backupscan import Scan, scan_source
@@ -124,6 +124,7 @@ class _Run:
         self._job, self._compress = job, compress
         self._notes: list[str] = []
         self._changed_in_place: int | None = None
+        self._is_earlier = False
 
     def run(self, full: bool, keep: int | None) -> BackupResult:
         """Make the backup; prune when it is verified."""
@@ -134,7 +135,7 @@ class _Run:
         chains = [pieces(folder, chain) for chain in folder.chains]
         chain = chains[-1] if chains else []
         known = {key: blob for found in chains for key, blob in recorded_blobs(found).items()}
-        self._require_same(chain, scan)
+        self._require_same(chains, scan)
         reason = "--full" if full else self._why_full(chain, scan)
         if reason:
             result = self._write(self._new_step(folder, increment=False), [], scan, known)
@@ -151,6 +152,8 @@ class _Run:
             message = "changed in place since the last backup, which only damage does; no older backup was removed"
             finding = Finding("changed-in-place", None, None, self._changed_in_place, message)
             result = result._replace(findings=(*result.findings, finding))
+        elif keep is not None and self._is_earlier:
+            self._notes.append("no older backup was removed: the last one has later transactions than the database")
         elif keep is not None:
             result = self._prune(result, keep)
         return result._replace(reason=reason, notes=tuple(self._notes))
@@ -191,16 +194,28 @@ class _Run:
             taken.new_bytes, self._findings(taken),
         )  # fmt: skip
 
-    def _require_same(self, chain: list[Piece], scan: Scan) -> None:
-        """Raise OtherDatabase where the backups are of another one; only a pack moves a database's beginning."""
+    def _require_same(self, chains: list[list[Piece]], scan: Scan) -> None:
+        """Raise OtherDatabase where the backups are of another one.
+
+        Only a pack moves a database's beginning, and it leaves the transactions that current records are of.
+        """
+        chain = chains[-1] if chains else []
         manifest = next((piece.manifest for piece in reversed(chain) if piece.manifest is not None), None)
-        if manifest is None or not manifest.first_tid or scan.packed_tid or scan.first_tid == manifest.first_tid:
+        if not chain or (manifest is not None and not manifest.last_tid):
             return
-        begins = f"begins with {tid_text(scan.first_tid)}" if scan.first_tid else "is empty"
-        raise OtherDatabase(
-            f"{self._job.path} has the backups of another database: {self._job.name} {begins}, "
-            f"theirs with {tid_text(manifest.first_tid)}"
-        )
+        job = self._job
+        if manifest is not None and not scan.packed_tid and scan.first_tid != manifest.first_tid:
+            begins = f"begins with {tid_text(scan.first_tid)}" if scan.first_tid else "is empty"
+            raise OtherDatabase(
+                f"{job.path} has the backups of another database: {job.name} {begins}, "
+                f"theirs with {tid_text(manifest.first_tid)}"
+            )
+        # The last one may be unreadable.
+        if not any(has_any(found, lambda tid: scan.holds(job.file, tid), job.progress) for found in reversed(chains)):
+            raise OtherDatabase(
+                f"{job.path} has the backups of another database: not one of their transactions is in {job.name}"
+            )
+        self._is_earlier = manifest is not None and scan.last_tid < manifest.last_tid
 
     def _why_full(self, chain: list[Piece], scan: Scan) -> str:
         """Return why the newest chain cannot be continued, "" where it can."""
@@ -218,9 +233,14 @@ class _Run:
             return "the last one is damaged"
         if changed is None:
             return ""
+        if self._is_earlier:
+            return "the database was taken back: the last backup has later transactions"
         if not _is_rewritten(chain[-1], scan, self._job.file):
             self._changed_in_place = changed
             return f"the database changed at byte {changed:,}, but not by a pack"
+        last = chain[-1].manifest
+        if last is not None and scan.packed_tid == last.packed_tid and not scan.holds(self._job.file, last.last_tid):
+            return f"the database was taken back, and goes on otherwise from byte {changed:,}"
         return f"the database changed at byte {changed:,}, as by a pack"
 
     def _has_more_blobs(self, scan: Scan, chain: list[Piece]) -> bool:

@@ -61,7 +61,10 @@ class Taken(NamedTuple):
 
 
 def blob_revisions(file: DataFile, columns: Columns, start: int, end: int) -> Iterator[Wanted]:
-    """Yield every revision of a blob in the sound transactions from ``start`` to ``end``."""
+    """Yield every revision of a blob in the sound transactions from ``start`` to ``end``, each once.
+
+    A transaction that undoes several has more than one record of an object; the last one counts, and the file is one.
+    """
     numbers = {number for number, name in enumerate(columns.class_names) if name == BLOB_CLASS}
     if not any(columns.class_records[number] for number in numbers):
         return
@@ -77,13 +80,15 @@ def blob_revisions(file: DataFile, columns: Columns, start: int, end: int) -> It
         offset = window.at(position, TRANSACTION_HEADER.size)
         header = TransactionHeader._make(TRANSACTION_HEADER.unpack_from(window.data, offset))
         record, ending = position + header.header_length, position + header.length
+        found: dict[int, Wanted] = {}
         while record < ending and header.status != UNDONE:
             offset = window.at(record, DATA_HEADER.size + NUMBER.size)
             oid, tid, _, _, _, length = DATA_HEADER.unpack_from(window.data, offset)
             if oid in blobs or (oid in deleted and _is_blob(file, oid, record, length, followed)):
                 back = NUMBER.unpack_from(window.data, offset + DATA_HEADER.size)[0]
-                yield Wanted(oid, tid, bool(length or back))
+                found[oid] = Wanted(oid, tid, bool(length or back))
             record += DATA_HEADER.size + (length or NUMBER.size)
+        yield from found.values()
         position = ending + NUMBER.size
 
 

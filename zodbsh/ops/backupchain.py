@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -182,6 +182,34 @@ def facts(chain: list[Piece], *, until: int = MAX_ID) -> Iterator[Facts]:
         yield known
         if known.last_tid >= until:
             return
+
+
+def has_any(chain: list[Piece], wanted: Callable[[int], bool], progress: Progress = SILENT) -> bool:
+    """Tell whether a chain, as far as it can be read, has a transaction that is wanted. Raises StorageIOError."""
+    manifests = [piece.manifest for piece in chain if piece.manifest is not None]
+    if any(wanted(tid) for manifest in manifests for tid in (manifest.first_tid, manifest.last_tid) if tid):
+        return True
+    found = False
+
+    def look(tid: int) -> None:
+        nonlocal found
+        found = found or wanted(tid)
+
+    stream = TransactionStream(on_transaction=look)
+    progress.start("looking for common transactions", chain[-1].end, "bytes")
+    for piece in chain:
+        try:
+            for data in read_part(piece.path, compressed=piece.step.compressed):
+                stream.feed(data)
+                progress.advance(stream.fed)
+                if found or stream.damage is not None:
+                    break
+        except BackupDamaged:
+            break
+        if found:
+            break
+    progress.finish()
+    return found
 
 
 def recorded_blobs(chain: list[Piece]) -> dict[tuple[int, int], Blob]:

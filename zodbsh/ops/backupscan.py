@@ -69,6 +69,14 @@ class Scan(NamedTuple):
         start = self.ends[place - 1] if place else MAGIC_SIZE
         return TransactionHeader._make(TRANSACTION_HEADER.unpack(file.read(start, TRANSACTION_HEADER.size))).tid
 
+    def holds(self, file: DataFile, tid: int) -> bool:
+        """Tell whether a transaction is there."""
+        place = bisect_left(range(len(self.ends)), tid, key=lambda number: self._tid(file, number))
+        return place < len(self.ends) and self._tid(file, place) == tid
+
+    def _tid(self, file: DataFile, number: int) -> int:
+        return _header(file, self.ends, number).tid
+
     def index_file(self) -> Iterator[bytes]:
         """Yield the parts of an index file."""
         return index_file(self.end, chosen.index_parts(self.columns))
@@ -104,10 +112,10 @@ def scan_source(file: DataFile, *, name: str = "", until: int = MAX_ID, progress
 
 def _packed_tid(file: DataFile, ends: array[int]) -> int:
     """Return the last transaction that a pack went over; they are the first ones of a file."""
+    packed = bisect_left(range(len(ends)), True, key=lambda number: _header(file, ends, number).status != PACKED)
+    return _header(file, ends, packed - 1).tid if packed else 0
 
-    def header(number: int) -> TransactionHeader:
-        position = ends[number - 1] if number else MAGIC_SIZE
-        return TransactionHeader._make(TRANSACTION_HEADER.unpack(file.read(position, TRANSACTION_HEADER.size)))
 
-    packed = bisect_left(range(len(ends)), True, key=lambda number: header(number).status != PACKED)
-    return header(packed - 1).tid if packed else 0
+def _header(file: DataFile, ends: array[int], number: int) -> TransactionHeader:
+    position = ends[number - 1] if number else MAGIC_SIZE
+    return TransactionHeader._make(TRANSACTION_HEADER.unpack(file.read(position, TRANSACTION_HEADER.size)))

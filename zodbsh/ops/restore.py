@@ -10,22 +10,19 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from hashlib import sha256
 from shlex import quote
 from typing import BinaryIO, NamedTuple
 
-from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.filestorage.datafile import DataFile, EmptyFile, NotFileStorage, read_magic
+from zodbsh.filestorage.indexsave import drop_indexes, save_index
 from zodbsh.filestorage.parts import check_part
 from zodbsh.filestorage.repository import (
-    LARGEST_INDEX,
     BackupDamaged,
     BackupNotFound,
     Folder,
     read_folder,
-    read_regular,
     stamp_time,
 )
 from zodbsh.filestorage.stream import TransactionStream
@@ -36,21 +33,18 @@ from zodbsh.ops.backupblobs import blob_revisions
 from zodbsh.ops.backupchain import Piece, check_order, facts, pieces, recorded_blobs
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
 from zodbsh.ops.restoreblobs import NewBlobs
+from zodbsh.ops.restoreplace import OLD, blobs_of, check_owner, check_places, place_of
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import AlreadyExists, failing_well, fsync_folder, publish, require_room, staged, uninterrupted
+from zodbsh.publish import failing_well, require_room, staged, uninterrupted
 from zodbsh.times import tid_time, time_text
-
-# Remains of another database under this name: ZODB would read the first, and a pack would destroy the second.
-_REMAINS = (".index", ".old", ".pack", ".stage")
-_OLD = ".old"
 
 
 class RestoreResult(NamedTuple):
     """A restored database: from which step, up to which transaction.
 
     ``cut`` is how many bytes of the step are later than the time asked for. ``old`` is where the database stays that
-    was in the way, ``blobs`` where the blobs are (None: there are none). ``findings`` are blobs that the backup has
-    not got.
+    was in the way, ``old_blobs`` its blobs, ``blobs`` where the blobs are (None: there are none). ``findings`` are
+    blobs that the backup has not got.
     """
 
     folder: str
@@ -64,6 +58,7 @@ class RestoreResult(NamedTuple):
     blobs: int
     blob_bytes: int
     old: str | None
+    old_blobs: str | None
     findings: tuple[Finding, ...] = ()
 
 
@@ -160,9 +155,7 @@ def restore(
     blobs. Raises BackupNotFound, BackupDamaged, AlreadyExists, DatabaseLocked, StorageIOError, OutcomeUnknown;
     nothing has changed then (OutcomeUnknown apart).
     """
-    _check_free(out, blobs, force=force, with_blobs=with_blobs)
-    if os.path.realpath(os.path.dirname(out)) == os.path.realpath(path):
-        raise UsageError(f"{out} would be among the backups", hint="Restore to another folder.")
+    check_places(path, out, (blobs or blobs_of(out)) if with_blobs else None, force=force)
     plan = plan_restore(path, at)
     with failing_well(out, "restored"), _locked(out):
         restoring = _Restoring(plan, out, blobs, force=force, copy=copy_blobs, progress=progress)
@@ -190,7 +183,7 @@ def stream(path: str, out: BinaryIO, *, at: int = MAX_ID, progress: Progress = S
     left_out = sum(1 for blob in recorded_blobs(plan.pieces).values() if blob.tid <= found.last_tid)
     return RestoreResult(
         path, None, last.step.name, found.end, (last.end or found.end) - found.end, found.transactions,
-        found.last_tid, None, left_out, 0, None,
+        found.last_tid, None, left_out, 0, None, None,
     )  # fmt: skip
 
 
@@ -227,42 +220,40 @@ class _Restoring:
         self._plan, self._out, self._blobs, self._copy = plan, out, blobs, copy
         self._progress = progress
         self._replaces = force and os.path.exists(out)
+        self._default_blobs = blobs_of(out)
 
     def run(self, *, with_blobs: bool) -> RestoreResult:
         plan, out = self._plan, self._out
         size = sum(piece.size or 0 for piece in plan.pieces)
-        require_room(os.path.dirname(out), size + size // 50, "the restored database")
+        real = place_of(out)
+        require_room(os.path.dirname(real), size + size // 50, "the restored database")
         mode = stat.S_IMODE(os.stat(plan.pieces[0].path).st_mode) & 0o666 | 0o600
-        old = os.path.realpath(out) + _OLD if self._replaces else None
+        old = os.path.realpath(out) + OLD if self._replaces else None
         # From the moment when all is written, signals wait until every name is given.
         with ExitStack() as held:
-            with (
-                NewBlobs(self._blob_folder) as blobs,
-                staged(
-                    out, exclusive=not self._replaces, mode=mode, keep=_OLD if self._replaces else None
-                ) as data_file,
-            ):  # fmt: skip
+            with ExitStack() as stack:
+                # The last one that is entered gets its name first.
+                blobs = stack.enter_context(NewBlobs(self._blob_folder))
+                data_file = stack.enter_context(
+                    staged(real, exclusive=not self._replaces, mode=mode, keep=OLD if self._replaces else None)
+                )
                 scan = self._write_data(data_file)
-                index = self._saved_index(scan) or list(scan.index_file())
                 has_blobs = with_blobs and self._fill_blobs(blobs, data_file, scan)
                 held.enter_context(uninterrupted())
                 if has_blobs:
                     blobs.put()
-                with suppress(FileNotFoundError):
-                    # It belongs to what is replaced; without one ZODB scans the file.
-                    os.unlink(f"{out}.index")
-                    fsync_folder(os.path.dirname(out))
-            # Whoever finds no index makes one.
-            with suppress(OSError, ZodbshError):
-                publish(f"{out}.index", lambda file: file.writelines(index), mode=mode)
+                # What is there belongs to what is replaced.
+                drop_indexes(dict.fromkeys((out, real)))
+            # Without one ZODB scans the file.
+            save_index(real, scan.end, scan.columns)
         return RestoreResult(
             plan.folder.path, out, plan.pieces[-1].step.name, scan.end, size - scan.end, len(scan.ends), scan.last_tid,
-            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, tuple(blobs.findings),
+            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, blobs.old, tuple(blobs.findings),
         )  # fmt: skip
 
     @property
     def _blob_folder(self) -> str:
-        return self._blobs or f"{self._out}.blobs"
+        return self._blobs or self._default_blobs
 
     def _write_data(self, path: str) -> Scan:
         """Write the database to a file, check it, and cut it at the time."""
@@ -291,17 +282,6 @@ class _Restoring:
             os.truncate(path, scan.end)
         return scan
 
-    def _saved_index(self, scan: Scan) -> list[bytes] | None:
-        """Return the index that the backup has of this state, None where there is none that a manifest vouches for."""
-        last = self._plan.pieces[-1]
-        if last.manifest is None or last.end != scan.end:
-            return None
-        with suppress(OSError):
-            raw = read_regular(self._plan.folder.join(last.step.stamp + ".index"), LARGEST_INDEX)
-            if sha256(raw).hexdigest() == last.manifest.index_sha256:
-                return [raw]
-        return None
-
     def _damaged(self, exc: SourceDamaged) -> BackupDamaged:
         """Name the file of the backup in which a damage of the whole is."""
         place = exc.damage.position
@@ -318,6 +298,11 @@ class _Restoring:
         if not wanted and self._blobs is None and not os.path.lexists(self._blob_folder):
             return False
         recorded = recorded_blobs(self._plan.pieces)
+        if os.path.lexists(blobs.target):
+            folder = self._plan.folder
+            known = {key for chain in folder.chains for key in recorded_blobs(pieces(folder, chain))}
+            known |= {(oid, tid) for oid, tid, _ in wanted}
+            check_owner(blobs.target, self._out, set(scan.columns.oids) | {oid for oid, _ in known}, known)
         blobs.fill(self._plan.folder.path, wanted, recorded, copy=self._copy, progress=self._progress)
         return True
 
@@ -365,32 +350,6 @@ def _nothing_of(path: str, at: int, oldest: int) -> BackupNotFound:
         f"no backup in {path} is of {time_text(at)} ({tid_text(at)}) or before",
         hint=f"{known}`zodbsh backup --list {quote(path)}` shows what there is.",
     )
-
-
-def _check_free(out: str, blobs: str | None, *, force: bool, with_blobs: bool) -> None:
-    if not os.path.basename(out):
-        raise UsageError(f"{out!r} names no file")
-    folder = os.path.dirname(out) or "."
-    if not os.path.isdir(folder):
-        raise UsageError(f"there is no folder {folder}", hint="Create the folder first.")
-    if os.path.isdir(out):
-        raise UsageError(f"{out} is a folder", hint="Name the file to write: a Data.fs.")
-    if os.path.lexists(out) and not force:
-        raise AlreadyExists(f"{out} exists already", hint="`--force` replaces it; it stays as `.old`.")
-    remains = (".pack", ".stage") if force else _REMAINS
-    taken = [out + suffix for suffix in remains if os.path.lexists(out + suffix)]
-    if taken:
-        raise AlreadyExists(
-            f"{', '.join(taken)}: left over from another database of this name",
-            hint="Move it away, or choose another name; it would be taken for the restored database's.",
-        )
-    blob_folder = blobs or f"{out}.blobs"
-    if with_blobs and not force and os.path.lexists(blob_folder) and not _is_empty_folder(blob_folder):
-        raise AlreadyExists(f"{blob_folder} exists already", hint="`--force` replaces it; it stays as `.old`.")
-
-
-def _is_empty_folder(path: str) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
 
 
 @contextmanager

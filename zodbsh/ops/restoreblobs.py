@@ -15,11 +15,10 @@ from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
 from zodbsh.ops.backupblobs import Wanted, add_file, blob_file, digest_of, size_of
+from zodbsh.ops.restoreplace import OLD, is_empty_folder
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, exchange, fsync_folder, temporary_name, uninterrupted
 from zodbsh.source.file import blob_layout
-
-OLD = ".old"
 
 
 class NewBlobs:
@@ -38,8 +37,13 @@ class NewBlobs:
         self._old = self.target + OLD
         self._aside = temporary_name(self._old)
         self._extra: list[str] = []
-        self._replaces = False
+        self._replaces = self._fills = False
         self._put = self._exchanged = False
+
+    @property
+    def old(self) -> str | None:
+        """Where what was there before stays, None where nothing was."""
+        return self._old if self._put and self._replaces else None
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +54,7 @@ class NewBlobs:
                 if exc is None or isinstance(exc, OutcomeUnknown):
                     self._settle()
                 else:
-                    self._take_back()
+                    self._take_back_or_tell(exc)
             shutil.rmtree(self._staged, ignore_errors=True)
 
     def fill(
@@ -85,9 +89,12 @@ class NewBlobs:
             add_file(path, target, copy=copy)
             self.blobs += 1
             self.bytes += size or 0
-        self._replaces = os.path.lexists(self.target)
-        if self._replaces:
+        # An empty folder is renamed over, and nothing of it stays.
+        self._fills = is_empty_folder(self.target)
+        self._replaces = os.path.lexists(self.target) and not self._fills
+        if self._fills or self._replaces:
             _dress(self._staged, self.target)
+        if self._replaces:
             self._extra = _add_old(self._staged, self.target, folders)
         for folder in sorted(folders, reverse=True):
             fsync_folder(folder)
@@ -112,8 +119,17 @@ class NewBlobs:
             with suppress(OSError):
                 os.unlink(path.replace(self._staged, self.target, 1))
 
+    def _take_back_or_tell(self, failed: BaseException) -> None:
+        try:
+            self._take_back()
+        except OSError as exc:
+            raise OutcomeUnknown(
+                f"{self.target} could not be put back ({exc.strerror or exc}), after: {failed}",
+                hint=f"The database is as it was; its blobs may be in {self._old} or {self._staged}.",
+            ) from failed
+
     def _take_back(self) -> None:
-        if not self._replaces:
+        if not (self._replaces or self._fills):
             # A full disk may refuse to give it its old name back.
             if not os.path.lexists(self._staged):
                 shutil.rmtree(self.target, ignore_errors=True)
@@ -124,8 +140,10 @@ class NewBlobs:
             exchange(self._staged, self.target)
         elif not os.path.lexists(self._staged):
             os.rename(self.target, self._staged)
-        if not os.path.lexists(self.target) and os.path.lexists(self._old):
+        if self._replaces and not os.path.lexists(self.target) and os.path.lexists(self._old):
             os.rename(self._old, self.target)
+        if self._fills and not os.path.lexists(self.target):
+            os.mkdir(self.target, stat.S_IMODE(os.stat(self._staged).st_mode))
         if os.path.lexists(self._aside):
             os.rename(self._aside, self._old)
 

@@ -35,6 +35,7 @@ class RestoreView(NamedTuple):
             "blobs": result.blobs,
             "blob_bytes": result.blob_bytes,
             "old": result.old,
+            "old_blobs": result.old_blobs,
             "findings": [finding_json(finding) for finding in result.findings],
         }
 
@@ -60,4 +61,6 @@ class RestoreView(NamedTuple):
             page.line(f"  {count_text(result.blobs, 'blob')} ({size_text(result.blob_bytes)}) in {result.blob_folder}")
         if result.old is not None:
             page.line(f"  The file as it was before: {result.old}")
+        if result.old_blobs is not None:
+            page.line(f"  The blobs as they were before: {result.old_blobs}")
         show_findings(page, result.findings)
