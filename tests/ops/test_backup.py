@@ -619,6 +619,9 @@ def test_beside_a_live_packer(sample):
     """Whatever moment a backup meets, it restores to a sound database with its blobs."""
     db = ZODB.DB(ZODB.FileStorage.FileStorage(sample.path, blob_dir=sample.blobs))
     stop = threading.Event()
+    with db.transaction() as connection:
+        # Something that stays as it is tells that it is the same database.
+        connection.root()["constant"] = PersistentMapping()
 
     def work():
         for number in itertools.count():

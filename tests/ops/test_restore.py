@@ -115,7 +115,7 @@ def test_a_damaged_backup_of_another_time(sample, three):
     os.truncate(max(Path(sample.backups).glob("*.fs")), 700)
     tid = sample.change()
     sample.pack()
-    sample.backup()
+    sample.backup(full=True)
     assert sample.restored(at=tid) == sample.state()
     with pytest.raises(BackupDamaged):
         sample.restore(at=min(three))

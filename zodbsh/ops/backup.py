@@ -124,7 +124,7 @@ class _Run:
         self._job, self._compress = job, compress
         self._notes: list[str] = []
         self._changed_in_place: int | None = None
-        self._is_earlier = False
+        self._is_earlier = self._is_stranger = False
 
     def run(self, full: bool, keep: int | None) -> BackupResult:
         """Make the backup; prune when it is verified."""
@@ -135,7 +135,7 @@ class _Run:
         chains = [pieces(folder, chain) for chain in folder.chains]
         chain = chains[-1] if chains else []
         known = {key: blob for found in chains for key, blob in recorded_blobs(found).items()}
-        self._require_same(chains, scan)
+        self._require_same(chains, scan, full=full)
         reason = "--full" if full else self._why_full(chain, scan)
         if reason:
             result = self._write(self._new_step(folder, increment=False), [], scan, known)
@@ -152,6 +152,8 @@ class _Run:
             message = "changed in place since the last backup, which only damage does; no older backup was removed"
             finding = Finding("changed-in-place", None, None, self._changed_in_place, message)
             result = result._replace(findings=(*result.findings, finding))
+        elif keep is not None and self._is_stranger:
+            self._notes.append("no older backup was removed: none of their transactions is in the database")
         elif keep is not None and self._is_earlier:
             self._notes.append("no older backup was removed: the last one has later transactions than the database")
         elif keep is not None:
@@ -194,10 +196,12 @@ class _Run:
             taken.new_bytes, self._findings(taken),
         )  # fmt: skip
 
-    def _require_same(self, chains: list[list[Piece]], scan: Scan) -> None:
+    def _require_same(self, chains: list[list[Piece]], scan: Scan, *, full: bool) -> None:
         """Raise OtherDatabase where the backups are of another one.
 
-        Only a pack moves a database's beginning, and it leaves the transactions that current records are of.
+        Only a pack moves a database's beginning, and it leaves the transactions that current records are of. Where all
+        of a small database was written anew before the pack, nothing tells it from another one: ``full`` says that
+        it is the same, and nothing older is removed then.
         """
         chain = chains[-1] if chains else []
         manifest = next((piece.manifest for piece in reversed(chain) if piece.manifest is not None), None)
@@ -212,9 +216,13 @@ class _Run:
             )
         # The last one may be unreadable.
         if not any(has_any(found, lambda tid: scan.holds(job.file, tid), job.progress) for found in reversed(chains)):
-            raise OtherDatabase(
-                f"{job.path} has the backups of another database: not one of their transactions is in {job.name}"
-            )
+            if not full:
+                raise OtherDatabase(
+                    f"{job.path} has the backups of another database: not one of their transactions is in {job.name}",
+                    hint="One folder keeps the backups of one database; take another folder. If all of it was written "
+                    "anew and packed since, `--full` begins again, and removes nothing.",
+                )
+            self._is_stranger = True
         self._is_earlier = manifest is not None and scan.last_tid < manifest.last_tid
 
     def _why_full(self, chain: list[Piece], scan: Scan) -> str:
