@@ -28,7 +28,8 @@ from zodbsh.db.source import open_source
 from zodbsh.db.spec import parse_spec
 from zodbsh.db.undo import NothingToUndo, prepare_undo
 from zodbsh.errors import Unsupported, UsageError
-from zodbsh.ops.show import TransactionNotFound
+from zodbsh.ops.log import log
+from zodbsh.ops.show import TransactionNotFound, show
 from zodbsh.ops.undo import UndoConflicts, UndoDangling, UndoesRoot, plan_undo, undo
 from zodbsh.ops.undoconflict import require_blobs_kept
 
@@ -306,6 +307,67 @@ def test_a_later_content_of_a_blob_is_in_the_way(photos):
     assert content(photos) == b"third"
     undone(photos, second, third)
     assert content(photos) == b"first"
+
+
+def records(path) -> list[tuple[int, int]]:
+    """Return each record of the last transaction, as its object and the length of its pickle (0: none)."""
+    return [(u64(record.oid), len(record.data or b"")) for txn in FileIterator(str(path))
+            if u64(txn.tid) == tids(path)[-1] for record in txn]  # fmt: skip
+
+
+def test_one_record_an_object(photos):
+    """Several changes of one object, undone together, leave one record of it; ZODB's history and pack agree."""
+    _, second, third = tids(photos)[-3:]
+    found = undone(photos, second, third)
+    assert [oid for oid, _ in records(photos)] == [1]
+    storage = FileStorage(str(photos), blob_dir=f"{photos}.blobs")
+    with closing(storage):
+        assert [u64(entry["tid"]) for entry in storage.history(p64(1), 9)][:3] == [found.tid, third, second]
+        assert storage.loadBefore(p64(1), p64(found.tid))[1] == p64(third)
+    undone(photos, found.tid)
+    assert content(photos) == b"third"
+    with closing(ZODB.DB(FileStorage(str(photos), blob_dir=f"{photos}.blobs"))) as db:
+        db.pack()
+    assert content(photos) == b"third"
+
+
+def test_a_blob_that_an_undo_takes_away(photos):
+    """Where its creation is undone with what followed, the transaction has one record and no file of it."""
+    made, second, third = tids(photos)[-3:]
+    before = set(Path(f"{photos}.blobs").rglob("*.blob"))
+    undone(photos, made, second, third)
+    assert [length for oid, length in records(photos) if oid == 1] == [0]
+    assert set(Path(f"{photos}.blobs").rglob("*.blob")) == before
+    with closing(ZODB.DB(FileStorage(str(photos), blob_dir=f"{photos}.blobs"))) as db, db.transaction() as connection:
+        assert "photo" not in connection.root()
+
+
+def test_a_session_writes_one_record_an_object(photos):
+    """What the shell undoes together, too, is one record an object."""
+    second, third = tids(photos)[-2:]
+    with Session.open(str(photos), blobs=f"{photos}.blobs") as session:
+        prepare_undo(session, third)
+        prepare_undo(session, second)
+        session.commit()
+    assert [oid for oid, _ in records(photos)] == [1]
+    assert content(photos) == b"first"
+
+
+def test_an_object_written_twice_by_zodb_is_one(photos):
+    """ZODB's own undo of several writes an object once for each; `log` and `show` count one, in its last state."""
+    second, third = tids(photos)[-2:]
+    db = ZODB.DB(FileStorage(str(photos), blob_dir=f"{photos}.blobs"))
+    manager = transaction.TransactionManager()
+    db.undoMultiple([base64.encodebytes(p64(tid)).rstrip() for tid in (third, second)], manager.get())
+    manager.commit()
+    db.close()
+    last = tids(photos)[-1]
+    assert [oid for oid, _ in records(photos)] == [1, 1]
+    with closing(open_source(str(photos))) as source:
+        assert next(log(source)).objects == 1
+        found = show(source, f"{last:016x}")
+        assert (found.objects, [entry.oid for entry in found.shown]) == (1, [1])
+        assert found.shown[0].restored_tid == tids(photos)[-4]
 
 
 def test_a_session_keeps_blobs(photos):
