@@ -75,7 +75,7 @@ def test_the_hint_of_a_conflict_works(database: Path) -> None:
     assert f"  since: {second}  " in run.stdout
     assert run.stdout.splitlines()[-2:] == [
         "",
-        f"nothing is in the way of all of these: zodbsh undo '{database}' {second} {first}",
+        f"these can be undone together: zodbsh undo '{database}' {second} {first}",
     ]
     command = run.stderr.splitlines()[-1].partition("`")[2].partition("`")[0]
     assert command == f"zodbsh undo '{database}' {second} {first}"

@@ -13,6 +13,7 @@ import pytest
 import transaction
 import ZEO
 import ZODB
+from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
@@ -246,6 +247,85 @@ def test_a_reference_that_comes_back_to_nothing(path, witness, bank):
     assert [finding.message for finding in plan(path, gone).findings] == ["root refers to 0x63, which does not exist"]
     with pytest.raises(UndoDangling, match="refers to 0x63"):
         undone(path, gone)
+
+
+def grown(path, witness, count=5) -> list[int]:
+    """Add a BTree, then so many mappings to it; return the tids of these."""
+    adds = [lambda root, n=n: root["tree"].__setitem__(f"key {n}", PersistentMapping(n=n)) for n in range(count)]
+    return changes(path, witness, lambda root: root.__setitem__("tree", OOBTree()), *adds)[1:]
+
+
+def test_what_a_btree_merges_does_not_dangle(path, witness):
+    """A key that was added to a BTree goes with its object: what later transactions added stays."""
+    adds = grown(path, witness)
+    found = plan(path, adds[1])
+    assert (found.findings, len(found.undoing.deleted), len(found.clashes)) == ((), 1, 1)
+    undone(path, adds[1])
+    undone(path, adds[2], adds[3])
+    with witness(path) as root:
+        assert [(key, dict(value)) for key, value in root["tree"].items()] == [
+            ("key 0", {"n": 0}), ("key 4", {"n": 4}),
+        ]  # fmt: skip
+
+
+def test_a_btree_in_buckets_merges(path, witness):
+    """The bucket that holds the key is the one that is merged."""
+    adds = grown(path, witness, 40)
+    assert plan(path, adds[33]).findings == ()
+    undone(path, adds[33])
+    with witness(path) as root:
+        assert len([value["n"] for value in root["tree"].values()]) == 39
+
+
+def test_a_btree_that_refers_elsewhere_to_what_goes(path, witness):
+    """What is referred to by another key, which stays, would dangle; nothing is written."""
+    adds = grown(path, witness)
+    changes(path, witness, lambda root: root["tree"].__setitem__("again", root["tree"]["key 1"]))
+    (finding,) = plan(path, adds[1]).findings
+    assert (finding.kind, "root.tree refers to" in finding.message) == ("dangling", True)
+    with pytest.raises(UndoDangling) as caught:
+        undone(path, adds[1])
+    assert [clash.path for clash in caught.value.clashes] == ["root.tree"]
+
+
+def test_a_class_of_ones_own_is_asked_first(path, witness, bank):
+    """Whether a class's own merge leaves a dangling reference is seen in what it merged, before that is written."""
+
+    def add(value, friend=False):
+        def change(root):
+            root["counter"].value += value
+            if friend:
+                root["counter"].friend = bank.Account(1)
+
+        return change
+
+    first, later = changes(path, witness, add(1, friend=True), add(2))
+    assert [finding.kind for finding in plan(path, first).findings] == ["may-dangle"]
+    count = len(tids(path))
+    undone(path, first)
+    assert len(tids(path)) == count + 1
+    with witness(path) as root:
+        assert not hasattr(root["counter"], "friend")
+    first, later = changes(path, witness, add(1), add(2, friend=True))
+    friend, merge = max(state(path)), bank.Counter._p_resolveConflict
+    changes(path, witness, lambda root: setattr(root["counter"], "value", 7))
+    assert plan(path, later).findings[0].kind == "may-dangle"
+    try:
+        bank.Counter._p_resolveConflict = lambda self, base, theirs, ours: theirs
+        with pytest.raises(UndoDangling, match=f"root.counter refers to 0x{friend:02x}, which would be gone$"):
+            undone(path, later)
+    finally:
+        bank.Counter._p_resolveConflict = merge
+    undone(path, later)
+
+
+def test_what_cannot_merge_is_a_conflict(path, witness, bank):
+    """Where the class does not merge, that is what is said, not what would dangle if it did."""
+    first, _ = changes(
+        path, witness, lambda root: setattr(root["account"], "friend", bank.Account(1)), balance(30)
+    )  # fmt: skip
+    with pytest.raises(UndoConflicts, match="no _p_resolveConflict"):
+        undone(path, first)
 
 
 @pytest.fixture

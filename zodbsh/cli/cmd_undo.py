@@ -131,7 +131,7 @@ def _preview(view: View, output: Output) -> None:
 
 
 def _undo(spec: Spec, plan: UndoPlan, output: Output, *, yes: bool, force: bool, **options_: Any) -> ExitCode:
-    from zodbsh.ops.undo import UndoConflicts, require_possible, undo
+    from zodbsh.ops.undo import UndoConflicts, UndoDangling, require_possible, undo
     from zodbsh.render.undo import UndoConflictView, UndoView
 
     try:
@@ -144,9 +144,9 @@ def _undo(spec: Spec, plan: UndoPlan, output: Output, *, yes: bool, force: bool,
         with ExitStack() as hold:
             result = undo(spec, plan, force=force, hold=hold, progress=output.progress(), **options_)
             report(UndoView(result), output)
-    except UndoConflicts as conflict:
+    except (UndoConflicts, UndoDangling) as conflict:
         if output.format != "table":
-            emit(UndoConflictView(conflict.clashes, conflict.together), output)
+            emit(UndoConflictView(conflict.clashes, conflict.together, conflict.findings), output)
         raise
     if result.resolved:
         output.note("classes of your application were imported and run to merge conflicts")

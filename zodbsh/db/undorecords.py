@@ -7,6 +7,7 @@ yet histories list them, and what copies or compares records meets one object tw
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,26 @@ def keep_last_records(storage: Any) -> None:
     can move. A blob file of the transaction goes where the object ceases to exist. Raises OSError.
     """
     file, size = storage._tfile, storage._tfile.tell()
+    last, count = _last_records(storage)
+    file.seek(size if len(last) == count else _move(storage, last))
+
+
+def merged_records(storage: Any) -> Iterator[tuple[int, bytes]]:
+    """Yield each object whose class has merged states for an undo in progress, with the record that it will have."""
+    file, size = storage._tfile, storage._tfile.tell()
+    try:
+        for oid, (position, header) in _last_records(storage)[0].items():
+            # Everything else is a pointer to a record that is there.
+            if header.length:
+                file.seek(position + DATA_HEADER.size)
+                yield oid, file.read(header.length)
+    finally:
+        file.seek(size)
+
+
+def _last_records(storage: Any) -> tuple[dict[int, tuple[int, DataHeader]], int]:
+    """Return each object's last record, in the order of the file, and how many records there are."""
+    file, size = storage._tfile, storage._tfile.tell()
     last: dict[int, tuple[int, DataHeader]] = {}
     count = position = 0
     while position < size:
@@ -33,8 +54,8 @@ def keep_last_records(storage: Any) -> None:
         last[header.oid] = position, header
         position += header.record_length
         count += 1
-    end = size if len(last) == count else _move(storage, last)
-    file.seek(end)
+    file.seek(size)
+    return last, count
 
 
 def _move(storage: Any, last: dict[int, tuple[int, DataHeader]]) -> int:
