@@ -74,7 +74,8 @@ def command(
     comes with the list of transactions that can be undone together.
 
     --after TIME: a Data.fs becomes what it was at that moment. The transactions that go are kept beside it, with
-    their blobs, in a file named `.undone-FIRST-LAST`; --redo puts them back, as long as nothing new was written.
+    their blobs, in a file named `.undone-FIRST-LAST`; --redo puts them back, as long as nothing new was written. Both
+    write the whole file anew, so that a crash leaves the old or the new one: they need as much free space as it takes.
     Clients of a ZEO server that have seen what went start anew after it, without their caches.
     """
     from zodbsh.db.spec import parse_spec
