@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_the_hint_of_a_conflict_works(database: Path) -> None:
     assert f"  since: {second}  " in run.stdout
     assert run.stdout.splitlines()[-2:] == [
         "",
-        f"nothing is in the way of all of these: zodbsh undo '{database}' {second} {first}",
+        f"these can be undone together: zodbsh undo '{database}' {second} {first}",
     ]
     command = run.stderr.splitlines()[-1].partition("`")[2].partition("`")[0]
     assert command == f"zodbsh undo '{database}' {second} {first}"
@@ -126,6 +127,21 @@ def test_back_and_again(database: Path) -> None:
     assert not Path(tail).exists()
     assert zodbsh("undo", database, "--redo").returncode == ExitCode.NOT_FOUND
     assert zodbsh("status", database).stderr == ""
+
+
+def test_the_hint_of_a_redo_leads_back(database: Path) -> None:
+    """Where the database has gone on, the two commands of the hint put back what was taken off, not what came since."""
+    whole, found = database.read_bytes(), tids(database)
+    assert zodbsh("undo", database, "--after", found[2]).returncode == 0
+    assert zodbsh("undo", database, found[2]).returncode == 0
+    refused = zodbsh("undo", database, "--redo")
+    assert refused.returncode == ExitCode.CONFLICT
+    commands = refused.stderr.splitlines()[-1].split("`")[1::2]
+    tail = f"{database}.undone-{found[3]}-{found[3]}"
+    assert commands == [f"zodbsh undo '{database}' --after {found[2]}", f"zodbsh undo '{database}' --redo '{tail}'"]
+    for command in commands:
+        assert zodbsh(*shlex.split(command)[1:]).returncode == 0
+    assert database.read_bytes() == whole
 
 
 def test_json_of_both_ways(database: Path) -> None:

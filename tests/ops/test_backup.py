@@ -373,14 +373,26 @@ def test_another_database_that_was_packed(sample, tmp_path):
     other.change()
     other.change()
     other.pack()
-    for options in ({"keep": 1}, {"full": True, "keep": 1}):
-        with pytest.raises(OtherDatabase, match="not one of their transactions"):
-            backup(other.spec, sample.backups, **options)
+    with pytest.raises(OtherDatabase, match="not one of their transactions"):
+        backup(other.spec, sample.backups, keep=1)
     for path in Path(sample.backups).glob("*.manifest"):
         path.unlink()
     with pytest.raises(OtherDatabase, match="not one of their transactions"):
         backup(other.spec, sample.backups, keep=1)
     assert sample.names() == [name for name in before if not name.endswith(".manifest")]
+
+
+def test_whoever_says_that_it_is_the_same_loses_nothing(sample, tmp_path):
+    """A small database may have been written anew altogether, and packed: --full begins again, and removes nothing."""
+    sample.backup()
+    before = sample.names()
+    other = Sample(tmp_path / "other")
+    other.change()
+    other.pack()
+    result = backup(other.spec, sample.backups, full=True, keep=1)
+    assert (result.kind, result.pruned) == ("full", None)
+    assert "none of their transactions" in result.notes[-1]
+    assert set(before) <= set(sample.names())
 
 
 def test_a_common_transaction_within_a_step(sample):

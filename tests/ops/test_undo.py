@@ -13,6 +13,7 @@ import pytest
 import transaction
 import ZEO
 import ZODB
+from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
@@ -28,7 +29,8 @@ from zodbsh.db.source import open_source
 from zodbsh.db.spec import parse_spec
 from zodbsh.db.undo import NothingToUndo, prepare_undo
 from zodbsh.errors import Unsupported, UsageError
-from zodbsh.ops.show import TransactionNotFound
+from zodbsh.ops.log import log
+from zodbsh.ops.show import TransactionNotFound, show
 from zodbsh.ops.undo import UndoConflicts, UndoDangling, UndoesRoot, plan_undo, undo
 from zodbsh.ops.undoconflict import require_blobs_kept
 
@@ -247,6 +249,85 @@ def test_a_reference_that_comes_back_to_nothing(path, witness, bank):
         undone(path, gone)
 
 
+def grown(path, witness, count=5) -> list[int]:
+    """Add a BTree, then so many mappings to it; return the tids of these."""
+    adds = [lambda root, n=n: root["tree"].__setitem__(f"key {n}", PersistentMapping(n=n)) for n in range(count)]
+    return changes(path, witness, lambda root: root.__setitem__("tree", OOBTree()), *adds)[1:]
+
+
+def test_what_a_btree_merges_does_not_dangle(path, witness):
+    """A key that was added to a BTree goes with its object: what later transactions added stays."""
+    adds = grown(path, witness)
+    found = plan(path, adds[1])
+    assert (found.findings, len(found.undoing.deleted), len(found.clashes)) == ((), 1, 1)
+    undone(path, adds[1])
+    undone(path, adds[2], adds[3])
+    with witness(path) as root:
+        assert [(key, dict(value)) for key, value in root["tree"].items()] == [
+            ("key 0", {"n": 0}), ("key 4", {"n": 4}),
+        ]  # fmt: skip
+
+
+def test_a_btree_in_buckets_merges(path, witness):
+    """The bucket that holds the key is the one that is merged."""
+    adds = grown(path, witness, 40)
+    assert plan(path, adds[33]).findings == ()
+    undone(path, adds[33])
+    with witness(path) as root:
+        assert len([value["n"] for value in root["tree"].values()]) == 39
+
+
+def test_a_btree_that_refers_elsewhere_to_what_goes(path, witness):
+    """What is referred to by another key, which stays, would dangle; nothing is written."""
+    adds = grown(path, witness)
+    changes(path, witness, lambda root: root["tree"].__setitem__("again", root["tree"]["key 1"]))
+    (finding,) = plan(path, adds[1]).findings
+    assert (finding.kind, "root.tree refers to" in finding.message) == ("dangling", True)
+    with pytest.raises(UndoDangling) as caught:
+        undone(path, adds[1])
+    assert [clash.path for clash in caught.value.clashes] == ["root.tree"]
+
+
+def test_a_class_of_ones_own_is_asked_first(path, witness, bank):
+    """Whether a class's own merge leaves a dangling reference is seen in what it merged, before that is written."""
+
+    def add(value, friend=False):
+        def change(root):
+            root["counter"].value += value
+            if friend:
+                root["counter"].friend = bank.Account(1)
+
+        return change
+
+    first, later = changes(path, witness, add(1, friend=True), add(2))
+    assert [finding.kind for finding in plan(path, first).findings] == ["may-dangle"]
+    count = len(tids(path))
+    undone(path, first)
+    assert len(tids(path)) == count + 1
+    with witness(path) as root:
+        assert not hasattr(root["counter"], "friend")
+    first, later = changes(path, witness, add(1), add(2, friend=True))
+    friend, merge = max(state(path)), bank.Counter._p_resolveConflict
+    changes(path, witness, lambda root: setattr(root["counter"], "value", 7))
+    assert plan(path, later).findings[0].kind == "may-dangle"
+    try:
+        bank.Counter._p_resolveConflict = lambda self, base, theirs, ours: theirs
+        with pytest.raises(UndoDangling, match=f"root.counter refers to 0x{friend:02x}, which would be gone$"):
+            undone(path, later)
+    finally:
+        bank.Counter._p_resolveConflict = merge
+    undone(path, later)
+
+
+def test_what_cannot_merge_is_a_conflict(path, witness, bank):
+    """Where the class does not merge, that is what is said, not what would dangle if it did."""
+    first, _ = changes(
+        path, witness, lambda root: setattr(root["account"], "friend", bank.Account(1)), balance(30)
+    )  # fmt: skip
+    with pytest.raises(UndoConflicts, match="no _p_resolveConflict"):
+        undone(path, first)
+
+
 @pytest.fixture
 def photos(tmp_path, bank, no_fsync, clean_transaction):
     """A database with a blob of three contents, each of one transaction."""
@@ -306,6 +387,67 @@ def test_a_later_content_of_a_blob_is_in_the_way(photos):
     assert content(photos) == b"third"
     undone(photos, second, third)
     assert content(photos) == b"first"
+
+
+def records(path) -> list[tuple[int, int]]:
+    """Return each record of the last transaction, as its object and the length of its pickle (0: none)."""
+    return [(u64(record.oid), len(record.data or b"")) for txn in FileIterator(str(path))
+            if u64(txn.tid) == tids(path)[-1] for record in txn]  # fmt: skip
+
+
+def test_one_record_an_object(photos):
+    """Several changes of one object, undone together, leave one record of it; ZODB's history and pack agree."""
+    _, second, third = tids(photos)[-3:]
+    found = undone(photos, second, third)
+    assert [oid for oid, _ in records(photos)] == [1]
+    storage = FileStorage(str(photos), blob_dir=f"{photos}.blobs")
+    with closing(storage):
+        assert [u64(entry["tid"]) for entry in storage.history(p64(1), 9)][:3] == [found.tid, third, second]
+        assert storage.loadBefore(p64(1), p64(found.tid))[1] == p64(third)
+    undone(photos, found.tid)
+    assert content(photos) == b"third"
+    with closing(ZODB.DB(FileStorage(str(photos), blob_dir=f"{photos}.blobs"))) as db:
+        db.pack()
+    assert content(photos) == b"third"
+
+
+def test_a_blob_that_an_undo_takes_away(photos):
+    """Where its creation is undone with what followed, the transaction has one record and no file of it."""
+    made, second, third = tids(photos)[-3:]
+    before = set(Path(f"{photos}.blobs").rglob("*.blob"))
+    undone(photos, made, second, third)
+    assert [length for oid, length in records(photos) if oid == 1] == [0]
+    assert set(Path(f"{photos}.blobs").rglob("*.blob")) == before
+    with closing(ZODB.DB(FileStorage(str(photos), blob_dir=f"{photos}.blobs"))) as db, db.transaction() as connection:
+        assert "photo" not in connection.root()
+
+
+def test_a_session_writes_one_record_an_object(photos):
+    """What the shell undoes together, too, is one record an object."""
+    second, third = tids(photos)[-2:]
+    with Session.open(str(photos), blobs=f"{photos}.blobs") as session:
+        prepare_undo(session, third)
+        prepare_undo(session, second)
+        session.commit()
+    assert [oid for oid, _ in records(photos)] == [1]
+    assert content(photos) == b"first"
+
+
+def test_an_object_written_twice_by_zodb_is_one(photos):
+    """ZODB's own undo of several writes an object once for each; `log` and `show` count one, in its last state."""
+    second, third = tids(photos)[-2:]
+    db = ZODB.DB(FileStorage(str(photos), blob_dir=f"{photos}.blobs"))
+    manager = transaction.TransactionManager()
+    db.undoMultiple([base64.encodebytes(p64(tid)).rstrip() for tid in (third, second)], manager.get())
+    manager.commit()
+    db.close()
+    last = tids(photos)[-1]
+    assert [oid for oid, _ in records(photos)] == [1, 1]
+    with closing(open_source(str(photos))) as source:
+        assert next(log(source)).objects == 1
+        found = show(source, f"{last:016x}")
+        assert (found.objects, [entry.oid for entry in found.shown]) == (1, [1])
+        assert found.shown[0].restored_tid == tids(photos)[-4]
 
 
 def test_a_session_keeps_blobs(photos):

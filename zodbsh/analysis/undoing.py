@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import filecmp
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.graph import ObjectGraph
 from zodbsh.db.changes import Entry
 from zodbsh.errors import ObjectNotFound
+from zodbsh.record.btrees import tree_kind
 from zodbsh.record.classpart import BLOB_CLASS
 from zodbsh.record.decode import RecordError, class_text, record_class, strong_references
 from zodbsh.source.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from zodbsh.record.values import Value
     from zodbsh.source.base import Revision, Source, Transaction
 
 
@@ -30,7 +33,7 @@ class Clash(NamedTuple):
 
     The records are those before that transaction, after it, and now (the undo of later transactions included); None
     where the object does not exist. ``now_tid`` is the object's newest transaction. ``blob`` tells that it is the
-    content of a blob that differs.
+    content of a blob that differs. ``older`` has the records before and after each older transaction undone, too.
     """
 
     oid: int
@@ -40,6 +43,7 @@ class Clash(NamedTuple):
     undone: bytes | None
     now: bytes | None
     blob: bool = False
+    older: tuple[tuple[bytes | None, bytes | None], ...] = ()
 
     @property
     def mergeable(self) -> bool:
@@ -87,6 +91,8 @@ def work_out(source: Source, transactions: Iterable[Transaction]) -> Undoing:
             state = states.get(oid, current)
             before = earliest[oid] = _state(_load(source, oid, revision.tid - 1))
             if oid in clashes:
+                clash = clashes[oid]
+                clashes[oid] = clash._replace(older=(*clash.older, (before.data, revision.data)))
                 continue
             if state.tids[:1] == (revision.tid,) or _same(source, oid, state, _state(revision)):
                 states[oid] = before
@@ -115,18 +121,33 @@ def work_out(source: Source, transactions: Iterable[Transaction]) -> Undoing:
     return Undoing(tuple(entries), tuple(deleted), tuple(clashes.values()), restored, tuple(blobs), lost)
 
 
-def left_dangling(source: Source, undoing: Undoing, graph: ObjectGraph | None) -> list[tuple[int, int]]:
-    """Return each reference that would lead nowhere after the undo and does not today: who refers, and to what.
+class Dangling(NamedTuple):
+    """A reference that would lead nowhere after an undo; not ``certain`` where that is for a class's merge to say."""
+
+    oid: int
+    target: int
+    certain: bool
+
+
+def left_dangling(source: Source, undoing: Undoing, graph: ObjectGraph | None) -> list[Dangling]:
+    """Return each reference that would lead nowhere after the undo and does not today.
 
     Where objects would cease to exist, ``graph`` is the graph of now; without one it is read.
     """
-    gone, stored = set(undoing.deleted), {entry.oid for entry in undoing.entries}
-    found = []
-    for entry in undoing.entries:
-        current = _load(source, entry.oid)
-        dangled = {oid for oid in _references(current and current.data) if _load(source, oid) is None}
-        targets = _references(entry.data) - dangled - stored
-        found += [(entry.oid, target) for target in targets if target in gone or _load(source, target) is None]
+    found = [
+        Dangling(entry.oid, target, True)
+        for entry in undoing.entries
+        for target in newly_dangling(source, undoing, entry.oid, _references(entry.data))
+    ]
+    merged = [clash for clash in undoing.clashes if clash.mergeable]
+    for clash in merged:
+        references = merged_references(clash)
+        certain = references is not None
+        if references is None:
+            references = _references(clash.before) | _references(clash.now)
+        missing = newly_dangling(source, undoing, clash.oid, references)
+        found += [Dangling(clash.oid, target, certain) for target in missing]
+    gone, seen = set(undoing.deleted), {entry.oid for entry in undoing.entries} | {clash.oid for clash in merged}
     if gone:
         graph = graph or ObjectGraph.read(Snapshot(source))
         columns = graph.columns
@@ -134,17 +155,52 @@ def left_dangling(source: Source, undoing: Undoing, graph: ObjectGraph | None) -
             number = columns.find(target)
             for referrer, weak in [] if number is None else graph.referrers(number):
                 oid = columns.oids[referrer]
-                if not weak and columns.exists(referrer) and oid not in gone and oid not in stored:
-                    found.append((oid, target))
+                if not weak and columns.exists(referrer) and oid not in gone and oid not in seen:
+                    found.append(Dangling(oid, target, True))
     return sorted(found)
 
 
+def newly_dangling(source: Source, undoing: Undoing, oid: int, references: Iterable[int]) -> set[int]:
+    """Return those of an object's references after the undo that lead nowhere, and do not do so today."""
+    current = _load(source, oid)
+    dangled = {target for target in _references(current and current.data) if _load(source, target) is None}
+    targets = set(references) - dangled - {entry.oid for entry in undoing.entries}
+    gone = set(undoing.deleted)
+    return {target for target in targets if target in gone or _load(source, target) is None}
+
+
+def merged_references(clash: Clash) -> set[int] | None:
+    """Return what an object refers to once its class has merged the states; None where only the class can tell.
+
+    BTrees and their buckets merge key by key, and no key that both sides changed: what the undone transaction added
+    goes, what it took away comes back, and the rest is as it is now.
+    """
+    if tree_kind(_class(clash.now)) is None:
+        return None
+    counts = Counter(_each_reference(clash.now))
+    for before, undone in ((clash.before, clash.undone), *clash.older):
+        counts.update(_each_reference(before))
+        counts.subtract(_each_reference(undone))
+    return {oid for oid, count in counts.items() if count > 0}
+
+
 def _references(data: bytes | None) -> set[int]:
+    return set(_each_reference(data))
+
+
+def _each_reference(data: bytes | None) -> list[int]:
     """Return what a record refers to; nothing where it does not decode."""
     try:
-        return set(strong_references(data)) if data is not None else set()
+        return list(strong_references(data)) if data is not None else []
     except RecordError:
-        return set()
+        return []
+
+
+def _class(data: bytes | None) -> Value:
+    try:
+        return None if data is None else record_class(data)
+    except RecordError:
+        return None
 
 
 def later_in_the_way(source: Source, clash: Clash, undone: set[int]) -> list[int]:

@@ -74,7 +74,8 @@ def command(
     comes with the list of transactions that can be undone together.
 
     --after TIME: a Data.fs becomes what it was at that moment. The transactions that go are kept beside it, with
-    their blobs, in a file named `.undone-FIRST-LAST`; --redo puts them back, as long as nothing new was written.
+    their blobs, in a file named `.undone-FIRST-LAST`; --redo puts them back, as long as nothing new was written. Both
+    write the whole file anew, so that a crash leaves the old or the new one: they need as much free space as it takes.
     Clients of a ZEO server that have seen what went start anew after it, without their caches.
     """
     from zodbsh.db.spec import parse_spec
@@ -131,7 +132,7 @@ def _preview(view: View, output: Output) -> None:
 
 
 def _undo(spec: Spec, plan: UndoPlan, output: Output, *, yes: bool, force: bool, **options_: Any) -> ExitCode:
-    from zodbsh.ops.undo import UndoConflicts, require_possible, undo
+    from zodbsh.ops.undo import UndoConflicts, UndoDangling, require_possible, undo
     from zodbsh.render.undo import UndoConflictView, UndoView
 
     try:
@@ -144,9 +145,9 @@ def _undo(spec: Spec, plan: UndoPlan, output: Output, *, yes: bool, force: bool,
         with ExitStack() as hold:
             result = undo(spec, plan, force=force, hold=hold, progress=output.progress(), **options_)
             report(UndoView(result), output)
-    except UndoConflicts as conflict:
+    except (UndoConflicts, UndoDangling) as conflict:
         if output.format != "table":
-            emit(UndoConflictView(conflict.clashes, conflict.together), output)
+            emit(UndoConflictView(conflict.clashes, conflict.together, conflict.findings), output)
         raise
     if result.resolved:
         output.note("classes of your application were imported and run to merge conflicts")

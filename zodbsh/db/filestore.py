@@ -20,6 +20,7 @@ from ZODB.utils import z64
 from zodbsh.db.beside import no_wider_than, refuse_symlinks
 from zodbsh.db.blobs import removed_on_failure
 from zodbsh.db.locks import locked, other_name, refuse_other_writers
+from zodbsh.db.undorecords import keep_last_records
 from zodbsh.errors import DatabaseNotFound, StorageIOError
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.datafile import DataFile, read_magic
@@ -48,6 +49,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
     _nextpos: int
     _saved: int
     _tfile: Any
+    _undoing = False
 
     def __init__(self, path: str, *, blob_dir: str | None = None, progress: Progress = SILENT) -> None:
         refuse_symlinks(path)
@@ -79,12 +81,19 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         with uninterrupted():
             super().tpc_abort(transaction)
 
+    def undo(self, transaction_id: bytes, transaction: Any) -> Any:
+        """Undo a transaction as part of the one in progress."""
+        self._undoing = True
+        return super().undo(transaction_id, transaction)
+
     def tpc_vote(self, transaction: Any) -> Any:
         """Write the transaction, still in flight, to the disk; where that fails, the file ends where it ended before.
 
         ZODB syncs once, after the status byte: after a power failure the byte could be there and the data not.
         """
         try:
+            if self._undoing and transaction is self._transaction:
+                keep_last_records(self)
             resolved = super().tpc_vote(transaction)
             self._sync_blobs()
             os.fsync(self._file.fileno())
@@ -126,6 +135,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
             raise
 
     def _clear_temp(self) -> None:
+        self._undoing = False
         try:
             super()._clear_temp()
             # ZODB keeps what a large transaction wrote there, and the room it takes.

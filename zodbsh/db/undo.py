@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from zodbsh.db.changes import Entry
 from zodbsh.db.open import translated
+from zodbsh.db.undorecords import merged_records
 from zodbsh.errors import ExitCode, Unsupported, ZodbshError
 from zodbsh.ids import from_bytes, tid_text, to_bytes
 from zodbsh.publish import uninterrupted
@@ -45,15 +46,27 @@ class UndoNotStaged(ZodbshError):
     hint = "Nothing was staged. `.commit` carries the undo out, `.abort` forgets it."
 
 
-def write_undo(storage: Any, tids: Iterable[int], *, name: str, note: str = "", user: str = "", hold: ExitStack) -> int:
+def write_undo(
+    storage: Any,
+    tids: Iterable[int],
+    *,
+    name: str,
+    note: str = "",
+    user: str = "",
+    hold: ExitStack,
+    check: Callable[[int, bytes], None] | None = None,
+) -> int:
     """Undo transactions in one new transaction of a storage open for writing; return its tid.
 
     From the moment it is made final in a file, signals wait until ``hold`` is left. A class is imported only where it
-    has to merge an object's states. Raises NothingToUndo, Unsupported, Conflict, StorageIOError (nothing was written
+    has to merge an object's states; ``check`` gets each object of a file and the record that came of that, and raises
+    where that must not be written. Raises NothingToUndo, Unsupported, Conflict, StorageIOError (nothing was written
     then), and CommitUnknown.
     """
     from ZODB.Connection import TransactionMetaData
     from ZODB.interfaces import IMVCCStorage
+
+    from zodbsh.db.filestore import SoundFileStorage
 
     tids = sorted(tids, reverse=True)
     if IMVCCStorage.providedBy(storage):
@@ -68,6 +81,9 @@ def write_undo(storage: Any, tids: Iterable[int], *, name: str, note: str = "", 
         try:
             for id_ in ids:
                 storage.undo(id_, meta)
+            if check is not None and isinstance(storage, SoundFileStorage):
+                for oid, data in merged_records(storage):
+                    check(oid, data)
             storage.tpc_vote(meta)
         except BaseException:
             storage.tpc_abort(meta)

@@ -71,11 +71,13 @@ class ObjectLog(NamedTuple):
 def log(source: Source, *, within: TidRange = EVERYTHING, limit: int | None = None) -> Iterator[LogEntry]:
     """Yield the transactions within a range, newest first, at most ``limit``; nothing beyond them is read."""
     for transaction in islice(source.transactions(within.first, within.last, reverse=True), limit):
-        objects = size = 0
+        size = 0
+        # An undo by ZODB itself may have written an object more than once.
+        oids = set()
         for revision in source.records(transaction):
-            objects += 1
+            oids.add(revision.oid)
             size += _own_bytes(revision)
-        yield LogEntry(transaction, objects, size)
+        yield LogEntry(transaction, len(oids), size)
 
 
 def log_object(

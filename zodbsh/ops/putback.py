@@ -185,7 +185,12 @@ def _does_not_fit(source: FileSource, tail: Tail, spec: Spec) -> TailDoesNotFit:
         there = next(source.transactions(tail.header.base_tid, tail.header.base_tid, reverse=True), None)
         if there is not None:
             reason = f"it has gone on since, to {tid_text(last)} ({time_text(last)})"
-            hint = f"Nothing was changed. `--after {tid_text(tail.header.base_tid)}` takes it back to there first."
+            undo = f"zodbsh undo {quote(spec.text)}"
+            # Without its name, the tail that --after makes would be the one that is put back.
+            hint = (
+                f"Nothing was changed. `{undo} --after {tid_text(tail.header.base_tid)}` takes it back to there first; "
+                f"then `{undo} --redo {quote(tail.path)}`."
+            )
             return TailDoesNotFit(f"{spec.text}: {tail.path} belongs behind {base}; {reason}", hint=hint)
     if last == tail.header.base_tid:
         reason = "it was packed or rewritten since, or something unfinished is at its end"

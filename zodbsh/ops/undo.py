@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from shlex import quote
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from zodbsh.analysis.graph import ObjectGraph
 from zodbsh.analysis.paths import Place, places_of
-from zodbsh.analysis.undoing import Undoing, left_dangling, work_out
+from zodbsh.analysis.undoing import Dangling, Undoing, left_dangling, newly_dangling, work_out
 from zodbsh.db.changes import Pending
 from zodbsh.db.imports import import_modules, search_first
 from zodbsh.db.open import Conflict
@@ -25,13 +25,15 @@ from zodbsh.ops.show import TransactionNotFound, find_transaction
 from zodbsh.ops.undoconflict import UndoClash, explain, with_what_followed
 from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import UNDECODABLE
-from zodbsh.record.decode import RecordError, decode_record
+from zodbsh.record.decode import RecordError, decode_record, strong_references
 from zodbsh.source.base import Source, Transaction
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
 from zodbsh.stage import store
 
 _MAX_TEXT = 65_535
+# The kinds of findings: a reference that leads nowhere, and one that does unless a class's merge leaves it out.
+DANGLING, MAY_DANGLE = "dangling", "may-dangle"
 # So many clashes are explained; each takes a look at the object's history.
 _EXPLAINED = 1_000
 
@@ -48,10 +50,9 @@ class UndoConflicts(Conflict):
 
     code = "undo-conflict"
 
-    def __init__(self, message: str, *, clashes: tuple[UndoClash, ...], together: tuple[int, ...], hint: str) -> None:
+    def __init__(self, message: str, plan: UndoPlan, *, clashes: tuple[UndoClash, ...], hint: str) -> None:
         super().__init__(message, oids=tuple(clash.oid for clash in clashes), hint=hint)
-        self.clashes = clashes
-        self.together = together
+        self.clashes, self.together, self.findings = clashes, plan.together, plan.findings
 
 
 class UndoDangling(ZodbshError):
@@ -59,6 +60,11 @@ class UndoDangling(ZodbshError):
 
     code, exit_code = "undo-dangling", ExitCode.CONFLICT
     hint = "Nothing was written. Undo what refers to them first, or --force."
+
+    def __init__(self, plan: UndoPlan, findings: tuple[Finding, ...]) -> None:
+        more = f" (and {len(findings) - 1:,} more like it)" if len(findings) > 1 else ""
+        super().__init__(f"{plan.database}: after the undo, {findings[0].message}{more}")
+        self.clashes, self.together, self.findings = plan.clashes, plan.together, findings
 
 
 class UndoPlan(NamedTuple):
@@ -112,8 +118,8 @@ def plan_undo(
         raise UndoesRoot(f"transaction {tid_text(transactions[-1].tid)} created the root: it cannot be undone")
     # A file's graph is read at once; in any other storage the ways are looked for one by one.
     graph = ObjectGraph.read(Snapshot(source), progress=progress) if isinstance(source, FileSource) else None
-    pairs = left_dangling(source, undoing, graph)
-    places = _places(source, graph, held | {oid for oid, _ in pairs})
+    dangling = left_dangling(source, undoing, graph)
+    places = _places(source, graph, held | {found.oid for found in dangling})
     return UndoPlan(
         source.info().name,
         source.last_tid,
@@ -123,7 +129,7 @@ def plan_undo(
         _diff(source, undoing, places),
         explain(source, undoing.clashes[:_EXPLAINED], places),
         with_what_followed(source, (found.tid for found in transactions)) if undoing.clashes else (),
-        tuple(_findings(pairs, undoing, places)),
+        tuple(_finding(found, undoing, places) for found in dangling),
         _staged(spec, held),
     )
 
@@ -150,6 +156,7 @@ def undo(
         raise UsageError(f"a note or a user's name has at most {_MAX_TEXT:,} bytes")
     if plan.undoing.restored:
         return UndoResult(plan, None)
+    from zodbsh.db.filestore import SoundFileStorage
     from zodbsh.db.open import open_storage
     from zodbsh.db.source import open_source
     from zodbsh.db.undo import merge_trouble, write_undo
@@ -165,9 +172,22 @@ def undo(
             ExitStack() as own,
         ):
             _require_unchanged(source, plan)
+            if plan.findings and not force and not isinstance(storage, SoundFileStorage):
+                # Any other storage keeps to itself what a class makes of it.
+                raise UndoDangling(plan, plan.findings)
+
+            def check(oid: int, data: bytes) -> None:
+                _require_no_dangling(source, plan, oid, data)
+
             try:
                 tid = write_undo(
-                    storage, plan.tids, name=spec.text, note=note, user=user, hold=own if hold is None else hold
+                    storage,
+                    plan.tids,
+                    name=spec.text,
+                    note=note,
+                    user=user,
+                    hold=own if hold is None else hold,
+                    check=None if force else check,
                 )
             except Conflict as exc:
                 # Another storage has asked the class where it is.
@@ -194,10 +214,9 @@ def require_possible(plan: UndoPlan, spec: Spec, *, force: bool) -> None:
     if not all(clash.mergeable for clash in plan.undoing.clashes):
         with closing(open_source(spec)) as source:
             raise _conflicts(source, plan, spec, None)
-    if plan.findings and not force:
-        more = f" (and {len(plan.findings) - 1} more like it)" if len(plan.findings) > 1 else ""
-        first = plan.findings[0]
-        raise UndoDangling(f"{plan.database}: after the undo, {first.message}{more}")
+    certain = tuple(finding for finding in plan.findings if finding.kind == DANGLING)
+    if certain and not force:
+        raise UndoDangling(plan, certain)
 
 
 def undo_command(database: str, tids: Iterable[int]) -> str:
@@ -247,7 +266,7 @@ def _conflicts(source: Source, plan: UndoPlan, spec: Spec, why: Callable[[bytes]
     if together:
         hint = f"Nothing was written. To undo also what came after: `{undo_command(spec.text, together)}`."
     reason = "was changed by a later transaction" if clash is None else clash.reason
-    return UndoConflicts(f"{plan.database}: {what}{more} {reason}", clashes=clashes, together=together, hint=hint)
+    return UndoConflicts(f"{plan.database}: {what}{more} {reason}", plan, clashes=clashes, hint=hint)
 
 
 def _places(source: Source, graph: ObjectGraph | None, oids: Iterable[int]) -> dict[int, Place]:
@@ -284,11 +303,23 @@ def _decodes(source: Source, oid: int, data: bytes | None = None) -> bool:
     return True
 
 
-def _findings(pairs: Iterable[tuple[int, int]], undoing: Undoing, places: Mapping[int, Place]) -> Iterator[Finding]:
-    for oid, target in pairs:
-        who = places[oid].path if oid in places else oid_text(oid)
-        gone = "would be gone" if target in undoing.deleted else "does not exist"
-        yield Finding("dangling", oid, None, None, f"{who} refers to {oid_text(target)}, which {gone}")
+def _finding(found: Dangling, undoing: Undoing, places: Mapping[int, Place]) -> Finding:
+    who = places[found.oid].path if found.oid in places else oid_text(found.oid)
+    gone = "would be gone" if found.target in undoing.deleted else "does not exist"
+    message = f"{who} refers to {oid_text(found.target)}, which {gone}"
+    if found.certain:
+        return Finding(DANGLING, found.oid, None, None, message)
+    return Finding(MAY_DANGLE, found.oid, None, None, f"{message}, unless its class merges that away")
+
+
+def _require_no_dangling(source: Source, plan: UndoPlan, oid: int, data: bytes) -> None:
+    """Raise UndoDangling where what a class has merged refers to nothing."""
+    with suppress(RecordError):
+        missing = newly_dangling(source, plan.undoing, oid, strong_references(data))
+        places = {clash.oid: Place(clash.path) for clash in plan.clashes}
+        findings = (_finding(Dangling(oid, target, True), plan.undoing, places) for target in sorted(missing))
+        if missing:
+            raise UndoDangling(plan, tuple(findings))
 
 
 def _staged(spec: Spec | None, held: set[int]) -> int | None:

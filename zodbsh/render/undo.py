@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.undo import undo_command
+from zodbsh.ops.undo import DANGLING, undo_command
 from zodbsh.render.attributes import side_json, side_text
 from zodbsh.render.diff import DiffView
 from zodbsh.render.gate import text_of
@@ -15,6 +15,7 @@ from zodbsh.render.sizes import count_text
 from zodbsh.times import iso_text, time_text
 
 if TYPE_CHECKING:
+    from zodbsh.findings import Finding
     from zodbsh.ops.undo import UndoPlan, UndoResult
     from zodbsh.ops.undoconflict import UndoClash
     from zodbsh.source.base import Transaction
@@ -56,9 +57,10 @@ class PlanView(NamedTuple):
             page.line(f"(... and {len(plan.undoing.clashes) - _SHOWN:,} more objects: --format json)")
         if plan.together:
             page.gap()
-            page.line("nothing is in the way of all of these: ", undo_command(plan.database, plan.together))
+            page.line("these can be undone together: ", undo_command(plan.database, plan.together))
         for finding in plan.findings[:_SHOWN]:
-            page.line(Span("dangling: ", "red"), "after it, ", finding.message)
+            word = "dangling: " if finding.kind == DANGLING else "may dangle: "
+            page.line(Span(word, "red"), "after it, ", finding.message)
         if len(plan.findings) > _SHOWN:
             page.line(f"(... and {len(plan.findings) - _SHOWN:,} more: --format json)")
 
@@ -94,12 +96,14 @@ class UndoConflictView(NamedTuple):
 
     clashes: tuple[UndoClash, ...]
     together: tuple[int, ...]
+    findings: tuple[Finding, ...] = ()
 
     def json(self) -> object:
         """Return each object with its later transactions and three sides."""
         return {
             "conflicts": [_clash_json(clash) for clash in self.clashes],
             "together": [tid_text(tid) for tid in self.together],
+            "findings": [_finding_json(finding) for finding in self.findings],
         }
 
     def rows(self) -> Rows:
@@ -149,11 +153,7 @@ def _json(plan: UndoPlan, *, dry_run: bool, result: UndoResult | None = None) ->
         "conflicts": [_clash_json(clash) for clash in plan.clashes] if result is None else [],
         "together": [tid_text(tid) for tid in plan.together] if result is None else [],
         "resolved": [oid_text(oid) for oid in result.resolved] if result is not None else [],
-        "findings": [
-            {"kind": finding.kind, "oid": None if finding.oid is None else oid_text(finding.oid),
-             "message": finding.message}
-            for finding in plan.findings
-        ],
+        "findings": [_finding_json(finding) for finding in plan.findings],
     }  # fmt: skip
 
 
@@ -192,3 +192,8 @@ def _show_clash(page: Page, clash: UndoClash, *, planned: bool) -> None:
     if not clash.both:
         whole = "" if planned and clash.mergeable else ", but a record is undone whole or not at all"
         page.line(f"  no attribute was changed by both{whole}")
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    oid = None if finding.oid is None else oid_text(finding.oid)
+    return {"kind": finding.kind, "oid": oid, "message": finding.message}
