@@ -152,7 +152,9 @@ def test_the_hint_of_a_damaged_file_leads_here(database, tmp_path):
     assert done.returncode == ExitCode.DAMAGED
     hint = f"zodbsh recover {database} NEW"
     assert hint in done.stderr
-    assert zodbsh(*hint.split()[1:-1], tmp_path / "new.fs").returncode == ExitCode.OK
+    done = zodbsh(*hint.split()[1:-1], tmp_path / "new.fs")
+    assert (done.returncode, "no record is known to be lost" in done.stdout) == (ExitCode.FINDINGS, True)
+    assert zodbsh("verify", tmp_path / "new.fs").returncode == ExitCode.OK
 
 
 def test_zeros_for_what_was_never_written(database, tmp_path):

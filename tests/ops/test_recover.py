@@ -132,6 +132,23 @@ def test_one_wrong_number_costs_no_record(database, what, number):
     assert contents(f"{database}.new") == sound
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("bit", [1, 5, 9])
+def test_a_wrong_oid_is_repaired_where_the_revisions_tell(database, number, bit):
+    """The first of several revisions, one between, and the newest."""
+    sound = contents(database)
+    place = Place(database)
+    names = {1: "a", 2: "a", 3: "a", 4: "b", 5: "a"}
+    record = place.record(number, oid_of(database, names[number]))
+    place.data[record + 7 - bit // 8] ^= 1 << bit % 8
+    save(database, place.data)
+    os.unlink(f"{database}.index")
+    result = run(database)
+    assert contents(f"{database}.new") == sound
+    assert [(one.position, one.field, one.repaired) for one in result.contradictions] == [(record, "oid", True)]
+    assert (result.lost_nothing, result.clean) == (True, False)
+
+
 def test_records_are_kept_where_their_header_is_lost(database):
     """The transaction says so in its description."""
     sound = contents(database)

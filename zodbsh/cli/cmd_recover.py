@@ -40,8 +40,8 @@ def command(
     bytes. OUT appears when it is complete and checked, with an index, and with
     the blob files of what was kept in OUT.blobs.
 
-    Exit status 0 (nothing was lost, the new file is sound), 1 (losses or
-    findings, as listed), 6 (there is nothing to recover: no OUT).
+    Exit status 0 (nothing was lost or repaired, the new file is sound), 1 (losses,
+    repairs or findings, as listed), 6 (there is nothing to recover: no OUT).
     """
     from zodbsh.db.spec import parse_spec
     from zodbsh.ops.recover import recover

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.engine.columns import Newest
 from zodbsh.errors import StorageIOError
+from zodbsh.filestorage.salvagechain import Contradiction, contradicted_oids
 from zodbsh.filestorage.salvagemap import Pointers
 from zodbsh.filestorage.salvageparts import Forward, Fragment, Reader, Stretch
 from zodbsh.filestorage.salvageplan import Plan, transactions
@@ -33,6 +34,7 @@ from zodbsh.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
+    from zodbsh.filestorage.index import Index
     from zodbsh.filestorage.salvage import Survey
 
 LOST_HEADER = b"recovered by zodbsh: the header of this transaction was lost"
@@ -75,15 +77,26 @@ class Rebuilt(NamedTuple):
     lost: tuple[LostRevision, ...]
     ranges: list[tuple[int, int]]
     pointers: Pointers
+    contradictions: tuple[Contradiction, ...]
 
 
 def rebuild(
-    file: DataFile, found: Survey, plan: Plan, output: BinaryIO, magic: bytes, progress: Progress = SILENT
+    file: DataFile,
+    found: Survey,
+    plan: Plan,
+    output: BinaryIO,
+    magic: bytes,
+    progress: Progress = SILENT,
+    *,
+    index: Index | None = None,
 ) -> Rebuilt:
-    """Write what was chosen into ``output``, an empty file. Raises StorageIOError, OSError."""
+    """Write what was chosen into ``output``, an empty file. Raises StorageIOError, OSError.
+
+    ``index`` is one that was saved for the file as it was once.
+    """
     progress = Forward(progress)
     progress.start("writing", file.limit, "bytes")
-    rebuilt = _Rebuild(file, found, plan, output, magic, progress).run()
+    rebuilt = _Rebuild(file, found, plan, output, magic, progress, index).run()
     progress.finish()
     return rebuilt
 
@@ -92,7 +105,14 @@ class _Rebuild:
     """One new file."""
 
     def __init__(
-        self, file: DataFile, found: Survey, plan: Plan, output: BinaryIO, magic: bytes, progress: Progress
+        self,
+        file: DataFile,
+        found: Survey,
+        plan: Plan,
+        output: BinaryIO,
+        magic: bytes,
+        progress: Progress,
+        index: Index | None,
     ) -> None:
         self.file, self.found, self.plan, self.progress = file, found, plan, progress
         self.reader = Reader(file)
@@ -103,6 +123,9 @@ class _Rebuild:
         self.kept: list[tuple[int, int]] = []
         self._oldest_lost = self.pointers.lost[0][0]
         self.skipped = 0
+        oids, self.contradictions = contradicted_oids(file, found, plan, self.pointers, index)
+        self.pointers.correct(oids)
+        self.oids = oids
         self.writer = self._begin(output, magic)
 
     def run(self) -> Rebuilt:
@@ -119,7 +142,10 @@ class _Rebuild:
                     self._sound(number, part.shift, tid, start, end)
                     self.progress.advance(start)
         self.writer.flush()
-        return Rebuilt(self.transactions, self.records, tuple(self.damaged), tuple(self.lost), self.kept, self.pointers)
+        return Rebuilt(
+            self.transactions, self.records, tuple(self.damaged), tuple(self.lost), self.kept, self.pointers,
+            tuple(sorted(self.contradictions)),
+        )  # fmt: skip
 
     def _begin(self, output: BinaryIO, magic: bytes) -> DataWriter:
         """Copy what is sound from the beginning as it is: everything in it stays where it is."""
@@ -127,6 +153,8 @@ class _Rebuild:
         first = parts[0] if parts else None
         whole = self.found.stretches[:1]
         if columns is None or self.plan.mixed or not whole or first != whole[0] or not isinstance(first, Stretch):
+            return DataWriter(output, magic)
+        if any(first.start <= at < first.end for at in self.oids):
             return DataWriter(output, magic)
         position = 0
         while position < first.end:
@@ -203,6 +231,11 @@ class _Rebuild:
         oldest_lost, fresh, count = self._oldest_lost, {}, 0
         while at < stop:
             oid, _, previous, transaction, _, length = unpack(raw, at)
+            if start + at in self.oids:
+                oid = self.oids[start + at]
+                NUMBER.pack_into(raw, at, oid)
+            if not previous and previous_of(oid):
+                self._unlinked(oid, tid, start + at)
             if oldest_lost <= previous < transaction and self.pointers.is_lost(previous):
                 self._check_previous(oid, tid, previous)
             if not length:
@@ -227,6 +260,11 @@ class _Rebuild:
         if self.pointers.find(oid, previous, tid) is None:
             self.lost.append(LostRevision(oid, None, previous, "a later revision points to it"))
 
+    def _unlinked(self, oid: int, tid: int, position: int) -> None:
+        """Note a record that says that it is its object's first, and is not."""
+        message = "it points to no revision before it, and there is one: the oid, or the pointer, is wrong"
+        self.contradictions.append(Contradiction(position, "oid", oid, tid, False, message))
+
     def _back(self, oid: int, pointer: int, tid: int) -> int | None:
         """Return where in the new file the record is that a back-pointer leads to, None where it is not there."""
         found = self.pointers.find(oid, pointer, tid)
@@ -240,6 +278,13 @@ class _Rebuild:
         place = fragment.records[0] if fragment.header is None else fragment.header
         self.damaged.append(Damaged(fragment.tid, place, self.records - records, known))
 
+    def _read(self, position: int) -> DataHeader | None:
+        """Return the record at ``position`` with its right oid."""
+        record = self.reader.record(position)
+        if record is None or position not in self.oids:
+            return record
+        return record._replace(oid=self.oids[position])
+
     def _by_record(
         self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False, distinct: bool = False
     ) -> bool:
@@ -249,7 +294,7 @@ class _Rebuild:
         done = 0
         surest = self._surest(tid, head, positions) if distinct else {}
         for position in positions:
-            record = self.reader.record(position)
+            record = self._read(position)
             if record is None:
                 continue
             if distinct and surest[record.oid] != position:
@@ -259,12 +304,14 @@ class _Rebuild:
                 continue
             if record.previous < record.transaction and self.pointers.is_lost(record.previous):
                 self._check_previous(record.oid, tid, record.previous)
+            if not record.previous and self.writer.previous(record.oid):
+                self._unlinked(record.oid, tid, position)
             if self._record(tid, position, record):
                 done += 1
                 self.records += 1
                 self.kept.append((position, position + record.record_length))
         if ends and positions:
-            last = self.reader.record(positions[-1])
+            last = self._read(positions[-1])
             end = positions[-1] + (last.record_length if last else 0)
             self.kept.append((end, end + NUMBER.size))
         if done or known:
@@ -283,7 +330,7 @@ class _Rebuild:
         end = 0 if head is None or header is None else head + header.header_length
         found: dict[int, list[tuple[int, bool]]] = {}
         for position in positions:
-            record = self.reader.record(position)
+            record = self._read(position)
             if record is not None:
                 found.setdefault(record.oid, []).append((position, position == end))
                 end = position + record.record_length
@@ -297,7 +344,7 @@ class _Rebuild:
 
     def _continues(self, tid: int, position: int) -> int:
         """Tell whether a record points to the revision before it: 2 for yes, 1 for perhaps, 0 for no."""
-        record = self.reader.record(position)
+        record = self._read(position)
         if record is None:
             return 0
         if not record.previous:

@@ -28,6 +28,8 @@ class Pointers:
         self._records: dict[int, int] = {}
         self._dropped: set[int] = set()
         self.lost = _lost_ranges(parts)
+        # The right oids of records whose own are wrong.
+        self.oids: dict[int, int] = {}
         # The records of the fragments asked for last.
         self._kept: dict[int, dict[int, int]] = {}
 
@@ -52,6 +54,36 @@ class Pointers:
         at = bisect_right(self.lost, (pointer, 1 << 64)) - 1
         return at >= 0 and pointer < self.lost[at][1]
 
+    def correct(self, oids: dict[int, int]) -> None:
+        """Learn the right oids of records, by position, whose own are wrong."""
+        self.oids = oids
+        self._kept.clear()
+
+    def record(self, position: int) -> DataHeader | None:
+        """Return the header of the record at ``position`` with its right oid."""
+        return self._reader_record(position)
+
+    def at(self, pointer: int, tid: int) -> tuple[int, DataHeader] | None:
+        """Return the record, of whatever object, to which a pointer of ``tid`` leads exactly, and where it is."""
+        at = bisect_right(self._origins, pointer) - 1
+        part = self._parts[at] if at >= 0 else None
+        if part is None:
+            return None
+        if isinstance(part, Fragment):
+            position = pointer + (0 if part.header is None else part.header - part.origin)
+            record = self._reader_record(position) if position in part.records else None
+            return None if record is None or part.tid >= tid else (position, record)
+        position = pointer + part.shift
+        if position >= part.end:
+            return None
+        record = self._reader_record(position)
+        if record is None or record.tid >= tid or record.version:
+            return None
+        # A record knows where its transaction is, which no payload does.
+        head = record.transaction + part.shift
+        header = self._header_tid(head) if part.start <= head < position else None
+        return (position, record) if header == record.tid or part.transactions == 1 else None
+
     def find(self, oid: int, pointer: int, tid: int) -> int | None:
         """Return where the kept record of ``oid`` is, in the damaged file, that a pointer of ``tid`` meant."""
         at = bisect_right(self._origins, pointer) - 1
@@ -59,17 +91,10 @@ class Pointers:
             return None
         part = self._parts[at]
         if isinstance(part, Stretch):
-            position = pointer + part.shift
-            if position >= part.end:
+            found = self.at(pointer, tid)
+            if found is None or found[1].oid != oid or found[0] in self._dropped:
                 return None
-            record = self._reader_record(position)
-            if record is None or record.oid != oid or record.tid >= tid or record.version:
-                return None
-            # A record knows where its transaction is, which no payload does.
-            head = record.transaction + part.shift
-            header = self._header_tid(head) if part.start <= head < position else None
-            found = header == record.tid or part.transactions == 1
-            return position if found and position not in self._dropped else None
+            return found[0]
         # Where within its gap a record stood cannot be told, but a transaction has one record of an object.
         place = self._oids(at, part).get(oid)
         return place if part.tid < tid and place not in self._dropped else None
@@ -120,7 +145,8 @@ class Pointers:
         raw = self._file.read(position, DATA_HEADER.size)
         if len(raw) < DATA_HEADER.size:
             return None
-        return DataHeader._make(DATA_HEADER.unpack(raw))
+        record = DataHeader._make(DATA_HEADER.unpack(raw))
+        return record._replace(oid=self.oids[position]) if position in self.oids else record
 
     def _header_tid(self, position: int) -> int | None:
         raw = self._file.read(position, NUMBER.size)

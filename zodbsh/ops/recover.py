@@ -17,11 +17,12 @@ from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.index import index_bytes
 from zodbsh.filestorage.rebuild import Damaged, Rebuilt, rebuild
 from zodbsh.filestorage.salvage import Survey, survey
+from zodbsh.filestorage.salvagechain import Contradiction
 from zodbsh.filestorage.salvageparts import Reader, Stretch
 from zodbsh.filestorage.salvageplan import Plan, choose, record_places
 from zodbsh.filestorage.structs import DATA_HEADER, FORMATS, MAGIC_SIZE
 from zodbsh.ops.recoverblobs import BlobsResult, BlobStage
-from zodbsh.ops.recoverlost import LostObject, LostRange, Shifted, lost_objects, lost_ranges, shifted
+from zodbsh.ops.recoverlost import LostObject, LostRange, Shifted, fitting_index, lost_objects, lost_ranges, shifted
 from zodbsh.ops.verify import FRAMING, VerifyResult, verify
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import AlreadyExists, failing_well, publish, require_room, staged, uninterrupted
@@ -52,7 +53,7 @@ class RecoverResult(NamedTuple):
     counts the new file. ``lost`` are the objects that are known to have lost a
     revision; there may be others, whose only trace was in ``ranges``. ``tail``
     counts the bytes of a transaction that was never finished: nobody was told
-    that it was committed.
+    that it was committed. ``contradictions`` are numbers that others contradict.
     """
 
     database: str
@@ -67,6 +68,7 @@ class RecoverResult(NamedTuple):
     ranges: tuple[LostRange, ...]
     shifted: tuple[Shifted, ...]
     lost: tuple[LostObject, ...]
+    contradictions: tuple[Contradiction, ...]
     tail: int
     blobs: BlobsResult | None
     check: VerifyResult | None
@@ -83,12 +85,14 @@ class RecoverResult(NamedTuple):
         headers = all(one.header for one in self.damaged)
         blobs = self.blobs is None or not self.blobs.missing
         ranges = any(one.kind != "undone" for one in self.ranges)
-        return headers and blobs and not (ranges or missing or self.lost)
+        decided = all(one.repaired for one in self.contradictions)
+        return headers and blobs and decided and not (ranges or missing or self.lost)
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was lost and the new file is sound."""
-        return self.lost_nothing and (self.check is None or self.check.ok)
+        """Whether nothing was lost, nothing had to be repaired and the new file is sound."""
+        repaired = self.damaged or self.contradictions
+        return self.lost_nothing and not repaired and (self.check is None or self.check.ok)
 
 
 def recover(
@@ -143,7 +147,10 @@ class _Recovery:
 
     def rebuild(self, output: BinaryIO) -> Rebuilt:
         """Write the new file."""
-        rebuilt = rebuild(self.file, self.found, self.plan, output, self.magic, self.progress)
+        rebuilt = rebuild(
+            self.file, self.found, self.plan, output, self.magic, self.progress,
+            index=fitting_index(self.path, self.file, self.plan),
+        )  # fmt: skip
         if not rebuilt.transactions:
             raise _nothing(self.file)
         return rebuilt
@@ -186,6 +193,7 @@ class _Recovery:
             ranges=lost_ranges(self.file, self.found, self.plan, rebuilt),
             shifted=shifted(self.plan),
             lost=lost_objects(self.path, self.found, rebuilt, source),
+            contradictions=rebuilt.contradictions,
             tail=self.found.tail,
             blobs=None,
             check=None,

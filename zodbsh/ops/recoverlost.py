@@ -9,6 +9,7 @@ from zodbsh.analysis.paths import PathFinder
 from zodbsh.engine import chosen
 from zodbsh.errors import ZodbshError
 from zodbsh.filestorage.index import Index, read_index
+from zodbsh.filestorage.salvagemap import Pointers
 from zodbsh.filestorage.salvageparts import Stretch
 from zodbsh.filestorage.structs import NUMBER, TRANSACTION_HEADER, UNDONE, TransactionHeader
 from zodbsh.ids import MAX_ID
@@ -121,16 +122,25 @@ def _missing(source: Source) -> Iterator[int]:
         yield columns.oids[target]
 
 
-def _from_index(path: str, rebuilt: Rebuilt) -> Iterator[LostRevision]:
-    """Yield newest revisions that the saved index knows and the new file has not."""
+def fitting_index(path: str, file: DataFile, plan: Plan) -> Index | None:
+    """Return the index that was saved for a file, None without one that fits it."""
     index = read_index(f"{path}.index")
     if not isinstance(index, Index):
-        return
-    pointers = rebuilt.pointers
+        return None
+    return index if _fits(index, Pointers(file, plan.parts)) else None
+
+
+def _fits(index: Index, pointers: Pointers) -> bool:
+    """Tell whether an index is not that of before a pack, or of another file."""
     step = max(1, len(index) // _SAMPLED)
     sample = [(oid, at) for oid, at in islice(index.items(), 0, None, step) if not pointers.is_lost(at)]
-    if 2 * sum(pointers.find(oid, at, MAX_ID) is not None for oid, at in sample) < len(sample):
-        # An index of before a pack, or of another file, tells nothing.
+    return 2 * sum(pointers.find(oid, at, MAX_ID) is not None for oid, at in sample) >= len(sample)
+
+
+def _from_index(path: str, rebuilt: Rebuilt) -> Iterator[LostRevision]:
+    """Yield newest revisions that the saved index knows and the new file has not."""
+    index, pointers = read_index(f"{path}.index"), rebuilt.pointers
+    if not isinstance(index, Index) or not _fits(index, pointers):
         return
     for oid, position in index.items():
         if pointers.is_lost(position) and pointers.find(oid, position, MAX_ID) is None:

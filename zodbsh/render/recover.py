@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from zodbsh.filestorage.rebuild import Damaged
+    from zodbsh.filestorage.salvagechain import Contradiction
     from zodbsh.ops.recover import RecoverResult
     from zodbsh.ops.recoverlost import LostObject, LostRange
     from zodbsh.render.page import Page
@@ -58,6 +59,7 @@ class RecoverView(NamedTuple):
             "lost_ranges": map(_range, result.ranges),
             "shifted": ({"position": one.position, "bytes": one.bytes} for one in result.shifted),
             "lost_objects": map(_lost, result.lost),
+            "contradictions": map(_contradiction, result.contradictions),
             "blobs": None if result.blobs is None else dict(result.blobs._asdict()),
             "verify": None if result.check is None else VerifyView(result.check).json(),
         }
@@ -89,8 +91,10 @@ class RecoverView(NamedTuple):
     def _lost(self, page: Page) -> None:
         result = self.result
         page.gap()
-        if result.lost_nothing:
+        if result.clean:
             page.line(Span("nothing was lost", "green"), ", as far as can be told" if result.out else "")
+        elif result.lost_nothing:
+            page.line(Span("no record is known to be lost; what was damaged or contradicted follows", "red"))
         else:
             size = f": {size_text(result.bytes_lost)} of {size_text(result.bytes)}" if result.bytes_lost else ""
             page.line(Span(f"not all is kept{size}", "red"))
@@ -114,6 +118,11 @@ class RecoverView(NamedTuple):
                     "  the last one may never have been finished, as after a power failure: "
                     f"`zodbsh undo {quote(result.out)} --after {tid_text(last.tid - 1)}` takes it off"
                 )
+        if result.contradictions:
+            page.gap()
+            page.line(f"{count_text(len(result.contradictions), 'number')} contradicted by others:")
+            for number in self._some(page, result.contradictions):
+                page.line("  ", _contradiction_text(number))
         if result.lost:
             page.gap()
             page.line(f"{count_text(len(result.lost), 'revision')} known to be lost, or objects missing:")
@@ -146,6 +155,23 @@ def _lost(one: LostObject) -> dict[str, object]:
         "path": one.path,
         "reason": one.reason,
     }
+
+
+def _contradiction(one: Contradiction) -> dict[str, object]:
+    return {
+        "position": one.position,
+        "field": one.field,
+        "oid": None if one.oid is None else oid_text(one.oid),
+        "tid": tid_text(one.tid),
+        "repaired": one.repaired,
+        "message": one.message,
+    }
+
+
+def _contradiction_text(one: Contradiction) -> str:
+    name = "transaction" if one.oid is None else oid_text(one.oid)
+    done = "repaired" if one.repaired else "kept as it is"
+    return f"{name} of {tid_text(one.tid)}, byte {one.position}, {one.field}: {one.message} ({done})"
 
 
 def _damaged_text(one: Damaged) -> str:

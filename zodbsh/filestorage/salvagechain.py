@@ -1,0 +1,247 @@
+"""Oids that cannot be right: an object's records point from one to the one before, and some lead to another object's.
+
+Where a record's previous pointer leads exactly to a sound record of another
+object, one of three numbers is wrong: its own oid, that record's, or the pointer.
+Each is tried: the one under which least contradicts it is repaired, if the oids
+differ in one byte. What contradicts is counted from the chains of both objects and
+from the saved index; where that is even, the oid that nothing refers to is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from zodbsh.filestorage.salvageparts import Fragment, Reader, Stretch
+from zodbsh.filestorage.salvageplan import record_places
+from zodbsh.filestorage.structs import PREVIOUS_OFFSET
+from zodbsh.ids import oid_text, to_bytes
+
+if TYPE_CHECKING:
+    from zodbsh.filestorage.datafile import DataFile
+    from zodbsh.filestorage.index import Index
+    from zodbsh.filestorage.salvage import Survey
+    from zodbsh.filestorage.salvagemap import Pointers
+    from zodbsh.filestorage.salvageplan import Plan
+
+# Beyond so many, the file is no case of a single wrong number.
+_MOST = 1_000
+_PIECE = 4 << 20
+_REFERENCE = rb"[CU]\x08"
+
+
+class Contradiction(NamedTuple):
+    """A number of the damaged file that others contradict: ``position`` and ``field`` say which; ``repaired`` whether
+    the others decide."""
+
+    position: int
+    field: str
+    oid: int | None
+    tid: int
+    repaired: bool
+    message: str
+
+
+class _Link(NamedTuple):
+    """A record of a chain; ``origin`` is its place, as pointers count."""
+
+    origin: int
+    position: int
+    tid: int
+    previous: int
+
+
+class _Suspect(NamedTuple):
+    """A record, and the one that its previous pointer leads to."""
+
+    oid: int
+    link: _Link
+    other: int
+    before: _Link
+
+
+class _Choice(NamedTuple):
+    """What may be wrong, and how much speaks against that: the lowest is taken."""
+
+    against: int
+    far: bool
+    bits: int
+    position: int
+    oid: int | None
+
+
+def contradicted_oids(
+    file: DataFile, found: Survey, plan: Plan, pointers: Pointers, index: Index | None
+) -> tuple[dict[int, int], list[Contradiction]]:
+    """Return the right oid of each record, by position, whose own is wrong, and all that was found contradicted.
+
+    Raises StorageIOError.
+    """
+    suspects, contradictions = _suspects(file, found, plan, pointers)
+    if not suspects:
+        return {}, contradictions
+    chains = _Chains(file, plan, pointers, index, suspects)
+    for suspect in suspects:
+        one = chains.decide(suspect)
+        if one is not None:
+            contradictions.append(one)
+    return chains.oids, sorted(contradictions)
+
+
+def _suspects(
+    file: DataFile, found: Survey, plan: Plan, pointers: Pointers
+) -> tuple[list[_Suspect], list[Contradiction]]:
+    suspects: list[_Suspect] = []
+    wrong: list[Contradiction] = []
+    reader = Reader(file)
+    for number, part in enumerate(plan.parts):
+        if number == 0 and found.columns is not None and found.stretches[:1] == [part]:
+            # Looked at by the engine already.
+            continue
+        for position in record_places(reader, part):
+            record = reader.record(position)
+            if record is None or not record.previous or pointers.is_lost(record.previous):
+                continue
+            if pointers.find(record.oid, record.previous, record.tid) is not None or len(suspects) >= _MOST:
+                continue
+            link = _Link(record.transaction, position, record.tid, record.previous)
+            other = pointers.at(record.previous, record.tid)
+            if other is None or other[1].oid == record.oid:
+                message = f"the pointer to {record.previous} leads to no record of this object"
+                wrong.append(
+                    Contradiction(position + PREVIOUS_OFFSET, "previous", record.oid, record.tid, True, message)
+                )
+            else:
+                at, before = other
+                before_link = _Link(record.previous, at, before.tid, before.previous)
+                origin = position - _shift(part)
+                suspects.append(_Suspect(record.oid, link._replace(origin=origin), before.oid, before_link))
+    return suspects, wrong
+
+
+def _shift(part: Stretch | Fragment) -> int:
+    if isinstance(part, Stretch):
+        return part.shift
+    return 0 if part.header is None else part.header - part.origin
+
+
+class _Chains:
+    """The records of the objects in question, by object, in order."""
+
+    def __init__(
+        self, file: DataFile, plan: Plan, pointers: Pointers, index: Index | None, suspects: list[_Suspect]
+    ) -> None:
+        self.oids: dict[int, int] = {}
+        self._index, self._pointers = index, pointers
+        asked = {oid for one in suspects for oid in (one.oid, one.other)}
+        self._links: dict[int, list[_Link]] = {oid: [] for oid in asked}
+        reader = Reader(file)
+        for part in plan.parts:
+            for position in record_places(reader, part):
+                record = reader.record(position)
+                if record is not None and record.oid in asked:
+                    origin = position - _shift(part)
+                    self._links[record.oid].append(_Link(origin, position, record.tid, record.previous))
+        self._referred = _referred(file, asked)
+
+    def decide(self, suspect: _Suspect) -> Contradiction | None:
+        """Correct what is wrong, if that can be told; None where something else was corrected that explains it."""
+        oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before
+        if self.oids.get(link.position, oid) == self.oids.get(before.position, other):
+            return None
+        if link.position in self.oids or before.position in self.oids:
+            return self._undecided(suspect)
+        choices = sorted(self._choices(suspect))
+        best, second = choices[0], choices[1]
+        if best[:3] == second[:3] and best.oid is not None and second.oid is not None:
+            likely = [one for one in (best, second) if one.oid in self._referred and self._wrong(one, suspect)]
+            if len(likely) != 1:
+                return self._undecided(suspect)
+            best = likely[0]
+        elif best[:3] == second[:3] or (best.far and best.against == second.against):
+            return self._undecided(suspect)
+        if best.oid is None:
+            message = f"the pointer to {link.previous} leads to a record of {oid_text(other)}"
+            return Contradiction(link.position + PREVIOUS_OFFSET, "previous", oid, link.tid, True, message)
+        was, moved = (oid, link) if best.position == link.position else (other, before)
+        self.oids[moved.position] = best.oid
+        self._move(moved, was, best.oid)
+        message = (
+            f"the oid was {oid_text(was)}; pointers from one revision to the one before say that it is this object's"
+        )
+        return Contradiction(moved.position, "oid", best.oid, moved.tid, True, message)
+
+    def _wrong(self, choice: _Choice, suspect: _Suspect) -> bool:
+        """Tell whether nothing refers to the oid that a choice takes for wrong."""
+        return (suspect.oid if choice.oid == suspect.other else suspect.other) not in self._referred
+
+    def _undecided(self, suspect: _Suspect) -> Contradiction:
+        message = (
+            f"its pointer to the revision before leads to {suspect.link.previous}, a record of"
+            f" {oid_text(suspect.other)}: which of the numbers is wrong cannot be told"
+        )
+        return Contradiction(suspect.link.position, "oid", suspect.oid, suspect.link.tid, False, message)
+
+    def _choices(self, suspect: _Suspect) -> Iterator[_Choice]:
+        oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before
+        bits, far = (oid ^ other).bit_count(), not _in_one_byte(oid, other)
+        ones, others = self._links[oid], self._links[other]
+        rest = [one for one in ones if one != link]
+        for moved, left, into, to in (
+            (link, rest, [*others, link], other),
+            (before, [one for one in others if one != before], [*ones, before], oid),
+        ):
+            wrong, right = (oid, other) if to == other else (other, oid)
+            against = self._against(wrong, left) + self._against(right, sorted(into))
+            yield _Choice(against, far, bits, moved.position, to)
+        earlier = [one.origin for one in rest if one.origin < link.origin]
+        right_pointer = earlier[-1] if earlier else 0
+        mended = [*rest, link._replace(previous=right_pointer)]
+        # That a wrong pointer leads exactly to a record speaks against it.
+        against = 1 + self._against(oid, sorted(mended)) + self._against(other, others)
+        near = _in_one_byte(link.previous, right_pointer)
+        yield _Choice(against, not near, (link.previous ^ right_pointer).bit_count(), link.position, None)
+
+    def _against(self, oid: int, links: list[_Link]) -> int:
+        """Count what contradicts that these are all records of an object."""
+        against = 0
+        if links and links[0].previous:
+            against += not self._pointers.is_lost(links[0].previous)
+        for one, two in pairwise(links):
+            against += two.previous != one.origin and not self._pointers.is_lost(two.previous)
+            # A transaction has one record of an object.
+            against += two.tid == one.tid
+        newest = None if self._index is None else self._index.get(oid)
+        if newest is not None:
+            within = [one.origin for one in links if self._index is not None and one.origin < self._index.end]
+            against += not within or (within[-1] != newest and not self._pointers.is_lost(newest))
+        elif self._index is not None:
+            against += any(one.origin < self._index.end for one in links)
+        return against
+
+    def _move(self, link: _Link, was: int, oid: int) -> None:
+        self._links[was].remove(link)
+        links = self._links[oid]
+        links.insert(bisect_left(links, link), link)
+
+
+def _in_one_byte(one: int, other: int) -> bool:
+    different = one ^ other
+    return different.bit_length() - 1 >> 3 == ((different & -different).bit_length() - 1) >> 3
+
+
+def _referred(file: DataFile, oids: set[int]) -> set[int]:
+    """Return those of the oids that look as if something refers to them; the root does without."""
+    found = {0} & oids
+    keys = b"|".join(re.escape(to_bytes(oid)) for oid in sorted(oids))
+    pattern, position = re.compile(_REFERENCE + b"(" + keys + b")", re.DOTALL), 0
+    while position < file.limit:
+        raw = file.read(position, min(_PIECE, file.limit - position))
+        if not raw:
+            break
+        found.update(int.from_bytes(match[1], "big") for match in pattern.finditer(raw))
+        position += max(1, len(raw) - 10) if position + len(raw) < file.limit else len(raw)
+    return found
