@@ -274,7 +274,7 @@ def test_nothing_is_pruned_for_a_bad_backup(sample):
         with pytest.raises(BackupDamaged, match="no older backup was removed"):
             sample.backup(keep=1)
         assert sample.names() == before
-        sample.change()
+        sample.change(blob=False)
 
 
 def _flip_data(sample):
@@ -285,8 +285,9 @@ def _flip_data(sample):
 
 
 def _lose_blob(sample):
-    newest = max(Path(sample.backups).rglob("*.blob"), key=lambda path: path.name)
-    newest.unlink()
+    """Also beside the database, which would heal it."""
+    for folder in (sample.backups, sample.blobs):
+        max(Path(folder).rglob("*.blob"), key=lambda path: path.name).unlink()
 
 
 def test_blobs_are_linked_once(sample):
@@ -452,6 +453,39 @@ def test_a_rotten_blob_in_the_backup_is_replaced(sample):
     sample.change()
     sample.backup(full=True)
     assert check_backups(sample.backups).ok
+
+
+@pytest.mark.parametrize("options", [{"keep": 1}, {"full": True}, {}])
+def test_blobs_of_the_newest_backup_are_healed(sample, options):
+    """Also where nothing is new: with --keep and --full by content, else where the file is missing."""
+    sample.backup(copy_blobs=True)
+    sample.backup(copy_blobs=True, full=True)
+    (path,) = Path(sample.backups).rglob("*.blob")
+    good = path.read_bytes()
+    os.chmod(path, 0o600)
+    if options:
+        path.write_bytes(b"x" * len(good))
+    else:
+        path.unlink()
+    result = sample.backup(copy_blobs=True, **options)
+    assert [finding.kind for finding in result.findings] == ["blob-replaced"]
+    assert path.read_bytes() == good
+    assert check_backups(sample.backups).ok
+
+
+def test_nothing_is_pruned_for_a_rotten_blob(sample):
+    """Where the database has no good file for it, older backups stay."""
+    sample.backup()
+    sample.backup(full=True)
+    before = sample.names()
+    (path,) = Path(sample.backups).rglob("*.blob")
+    size = path.stat().st_size
+    os.chmod(path, 0o600)
+    # Linked: the database's is the same file.
+    path.write_bytes(b"x" * size)
+    with pytest.raises(BackupDamaged, match="no older backup was removed"):
+        sample.backup(keep=1)
+    assert sample.names() == before
 
 
 def test_two_backups_at_once(sample):

@@ -31,7 +31,7 @@ from zodbsh.filestorage.repository import (
 )
 from zodbsh.findings import Finding
 from zodbsh.ids import tid_text
-from zodbsh.ops.backupblobs import Taken
+from zodbsh.ops.backupblobs import Taken, blob_file, heal_blobs
 from zodbsh.ops.backupchain import Piece, check_files, first_change, has_any, pieces, recorded_blobs
 from zodbsh.ops.backuplock import folder_lock
 from zodbsh.ops.backupprune import Pruned, prune, sweep
@@ -125,6 +125,7 @@ class _Run:
         self._notes: list[str] = []
         self._changed_in_place: int | None = None
         self._is_earlier = self._is_stranger = False
+        self._found: list[Finding] = []
 
     def run(self, full: bool, keep: int | None) -> BackupResult:
         """Make the backup; prune when it is verified."""
@@ -148,6 +149,8 @@ class _Run:
             result = self._write(self._new_step(folder, increment=False), [], scan, known)
         else:
             result = self._nothing_new(chain, scan)
+        bad = self._heal(contents=full or keep is not None)
+        result = result._replace(findings=(*result.findings, *self._found))
         if self._changed_in_place is not None:
             message = "changed in place since the last backup, which only damage does; no older backup was removed"
             finding = Finding("changed-in-place", None, None, self._changed_in_place, message)
@@ -157,12 +160,28 @@ class _Run:
         elif keep is not None and self._is_earlier:
             self._notes.append("no older backup was removed: the last one has later transactions than the database")
         elif keep is not None:
-            result = self._prune(result, keep)
+            result = self._prune(result, keep, bad)
         return result._replace(reason=reason, notes=tuple(self._notes))
 
-    def _prune(self, result: BackupResult, keep: int) -> BackupResult:
+    def _heal(self, *, contents: bool) -> str:
+        """Make the files of the newest backup's blobs good again where they are not; return what stays bad."""
+        job = self._job
+        folder = read_folder(job.path)
+        recorded = recorded_blobs(pieces(folder, folder.chains[-1]))
+        healed, bad = heal_blobs(
+            job.source, recorded.values(), job.path, contents=contents, copy=job.copy_blobs, progress=job.progress
+        )  # fmt: skip
+        for blob in healed:
+            message = "its file in the backup was missing or damaged; the database's took its place"
+            self._found.append(Finding("blob-replaced", blob.oid, blob.tid, None, message))
+        for blob in bad:
+            message = "its file in the backup is missing or damaged, and the database has none like it"
+            self._found.append(Finding("blob-damaged", blob.oid, blob.tid, None, message))
+        return f"{blob_file(job.path, bad[0].oid, bad[0].tid)} is missing or damaged" if bad else ""
+
+    def _prune(self, result: BackupResult, keep: int, bad: str) -> BackupResult:
         try:
-            return result._replace(pruned=prune(self._job.path, keep, self._job.progress))
+            return result._replace(pruned=prune(self._job.path, keep, self._job.progress, bad=bad))
         except OSError as exc:
             # The backup is whole, and older ones are no loss.
             message = f"older backups could not be removed: {exc.strerror or exc}"

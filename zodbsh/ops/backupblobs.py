@@ -123,6 +123,34 @@ def take_blobs(
         raise
 
 
+def heal_blobs(
+    source: FileSource,
+    recorded: Iterable[Blob],
+    folder: str,
+    *,
+    contents: bool,
+    copy: bool,
+    progress: Progress = SILENT,
+) -> tuple[list[Blob], list[Blob]]:
+    """Replace files of blobs that are not what manifests say by the database's; return those replaced, those still bad.
+
+    Sizes are compared, with ``contents`` their SHA-256 as well. Raises OSError.
+    """
+    store = _Store(os.path.join(folder, BLOBS), copy=copy)
+    healed: list[Blob] = []
+    bad: list[Blob] = []
+    progress.start("verifying blobs", None, "blobs")
+    for done, blob in enumerate(recorded):
+        progress.advance(done)
+        if store.has(blob) and not (contents and store.is_changed(blob)):
+            continue
+        path = source.blob_path(blob.oid, blob.tid)
+        (healed if path is not None and store.heal(path, blob) else bad).append(blob)
+    store.sync()
+    progress.finish()
+    return healed, bad
+
+
 def leave_blobs(folder: str, paths: Iterable[str]) -> None:
     """Remove blobs that were taken for a step that was not written."""
     for path in paths:
@@ -176,6 +204,24 @@ class _Store:
     def has(self, blob: Blob) -> bool:
         """Tell whether the file of a recorded blob is there, by its size."""
         return size_of(self._file(blob.oid, blob.tid)) == blob.size
+
+    def is_changed(self, blob: Blob) -> bool:
+        """Tell whether the file of a recorded blob has another content, or cannot be read."""
+        try:
+            return digest_of(self._file(blob.oid, blob.tid)) != blob.sha256
+        except OSError:
+            return True
+
+    def heal(self, path: str, blob: Blob) -> bool:
+        """Put a good file in the place of a bad one; False where this one is none."""
+        if size_of(path) != blob.size or digest_of(path) != blob.sha256:
+            return False
+        target = self._file(blob.oid, blob.tid)
+        self._make_folder(os.path.dirname(target))
+        with suppress(FileNotFoundError):
+            os.unlink(target)
+        add_file(path, target, copy=self._copy)
+        return True
 
     def take(self, path: str, oid: int, tid: int, recorded: Blob | None) -> Blob:
         """Link or copy a blob file, unless it is there. Raises BlobConflict, OSError."""

@@ -24,10 +24,11 @@ class Pruned(NamedTuple):
     note: str = ""
 
 
-def prune(path: str, keep: int, progress: Progress = SILENT) -> Pruned:
+def prune(path: str, keep: int, progress: Progress = SILENT, *, bad: str = "") -> Pruned:
     """Remove all full backups but the ``keep`` newest, and the increments that belong to them.
 
-    The newest chain is read through first: digests, lengths, framing, and the sizes of its blobs. Raises BackupDamaged
+    The newest chain is read through first: digests, lengths, framing, and the sizes of its blobs. ``bad`` is
+    what was found wrong with it already. Raises BackupDamaged
     where it is not good, and nothing was removed then; StorageIOError, OSError.
     """
     folder = read_folder(path)
@@ -35,7 +36,7 @@ def prune(path: str, keep: int, progress: Progress = SILENT) -> Pruned:
     if not superfluous:
         return Pruned()
     chains = [pieces(folder, chain) for chain in folder.chains]
-    _require_good(path, chains[-1], progress)
+    _require_good(path, chains[-1], progress, bad)
     removed: list[str] = []
     size = 0
     for step in folder.lost:
@@ -56,8 +57,8 @@ def prune(path: str, keep: int, progress: Progress = SILENT) -> Pruned:
     return Pruned(tuple(removed), size, *prune_blobs(path, names))
 
 
-def _require_good(path: str, chain: list[Piece], progress: Progress) -> None:
-    trouble = next((piece.trouble for piece in chain if piece.trouble), "")
+def _require_good(path: str, chain: list[Piece], progress: Progress, bad: str) -> None:
+    trouble = bad or next((piece.trouble for piece in chain if piece.trouble), "")
     for blob in recorded_blobs(chain).values():
         file = blob_file(path, blob.oid, blob.tid)
         if not trouble and size_of(file) != blob.size:
