@@ -112,7 +112,11 @@ def test_strace_kills(bench, strace, tmp_path, command):
     tally = Tally(f"strace {command.name}")
     calls = writes(tmp_path / "log", bench.work)
     for name, _, number, _ in sample(calls, REDUCED, "strace", command.name, whole=MOST):
-        result = traced(strace, bench, prepared, tmp_path / "log", "-e", f"inject={name}:signal=KILL:when={number}")
+        # Start-up makes a few calls more or fewer from one run to the next: the last ones may not be reached.
+        for when in (number, number, max(number - 2, 1)):
+            result = traced(strace, bench, prepared, tmp_path / "log", "-e", f"inject={name}:signal=KILL:when={when}")
+            if result.status in (-9, 137):
+                break
         tally.count("killed", result.status in (-9, 137))
         found, problems = bench.state_problems(prepared, result)
         problems += output_problems(result) + bench.again_problems(prepared, found)
