@@ -341,7 +341,7 @@ def test_something_new_was_written(shop):
         connection.root()["new"] = 1
     with pytest.raises(TailDoesNotFit, match="has gone on since") as caught:
         put(shop)
-    assert f"`--after {second:016x}`" in caught.value.hint
+    assert f"--after {second:016x}`" in caught.value.hint
     taken_back(shop, second)
     old = next(name for name in siblings(shop) if name != shop.name and Path(shop.parent / name).stat().st_size > 1_000)
     put(shop, str(shop.parent / old))
