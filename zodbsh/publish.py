@@ -125,15 +125,9 @@ def scratch_folder(path: str) -> Iterator[str]:
             rmtree(folder, ignore_errors=True)
 
 
-def require_room(folder: str, need: int, what: str, *, replaced: str | None = None) -> None:
-    """Raise DiskFullError where ``folder`` has no room for ``need`` bytes; ``what`` needs them.
-
-    The file ``replaced`` makes room before it is needed.
-    """
+def require_room(folder: str, need: int, what: str) -> None:
+    """Raise DiskFullError where ``folder`` has no room for ``need`` bytes; ``what`` needs them."""
     free = shutil.disk_usage(folder or ".").free
-    if replaced is not None:
-        with suppress(OSError):
-            free += os.lstat(replaced).st_size
     if need > free:
         raise DiskFullError(f"{what} may take {need:,} bytes; {free:,} are free. Nothing changed.")
 

@@ -12,12 +12,11 @@ from zodbsh.engine import chosen
 from zodbsh.engine.columns import Options
 from zodbsh.errors import DamagedDatabase
 from zodbsh.filestorage.damage import Damage
-from zodbsh.filestorage.framing import leads_to_record
 from zodbsh.filestorage.index import index_file
-from zodbsh.filestorage.structs import MAGIC_SIZE, PACKED, PREVIOUS_OFFSET, TRANSACTION_HEADER, TransactionHeader
+from zodbsh.filestorage.structs import MAGIC_SIZE, PACKED, TRANSACTION_HEADER, TransactionHeader
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
-from zodbsh.source.columns import file_columns
+from zodbsh.source.columns import check_histories, file_columns
 
 if TYPE_CHECKING:
     from zodbsh.engine.columns import Columns, TransactionRow
@@ -101,10 +100,7 @@ def scan_source(file: DataFile, *, name: str = "", until: int = MAX_ID, progress
         file, refuse,
         options=Options(references=False, previous=True), until=until, progress=progress, on_transactions=note,
     )  # fmt: skip
-    for oid, tid, where, previous in found.columns.odd_previous:
-        if not leads_to_record(file, oid, previous):
-            reason = f"points to {previous}, where there is no record of this object"
-            refuse(Damage(where + PREVIOUS_OFFSET, "previous record", reason, oid, tid))
+    check_histories(file, found.columns.odd_previous, refuse)
     file.limit = found.end
     first_tid = found.columns.totals.first_tid or 0
     return Scan(found.columns, found.end, first_tid, found.last_tid, _packed_tid(file, ends), ends, found.tail)
