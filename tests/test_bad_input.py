@@ -49,8 +49,12 @@ Picture = dict[str, tuple[int, int, str]]
 
 # Forks a process for each command line, so that hundreds of them do not each wait for Python's start.
 SERVER = """
-import json, os, signal, sys
-import click, ZODB, zodbsh.cli.main
+import gc, importlib, json, os, pkgutil, signal, sys
+import BTrees.OOBTree, ZODB.DB, ZODB.FileStorage, zodbsh.cli.main
+for module in pkgutil.walk_packages(zodbsh.__path__, "zodbsh."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+gc.freeze()
 for line in sys.stdin:
     words, out, err = json.loads(line)
     child = os.fork()
