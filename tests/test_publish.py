@@ -232,6 +232,18 @@ def test_a_replaced_file_stays_as_old(tmp_path):
     assert names(tmp_path) == ["a", "a.old"]
 
 
+def test_the_old_name_is_on_the_disk_before_the_new_file_takes_its_place(tmp_path, monkeypatch):
+    """A power failure in between must not leave the new file alone: the folder is synced first."""
+    path, calls = tmp_path / "a", []
+    path.write_bytes(b"1")
+    for name in ("replace", "fsync"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, _name=name, _real=real: (calls.append(_name), _real(*args)))
+    publish(str(path), write(b"2"), keep=".old")
+    # The content, then the old name, then the new one.
+    assert calls == ["fsync", "replace", "fsync", "replace", "fsync"]
+
+
 def test_an_old_file_that_is_the_file_itself_stays(tmp_path):
     """A publication that was killed between its two renames leaves both names on one file."""
     path = tmp_path / "a"

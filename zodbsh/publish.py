@@ -254,6 +254,8 @@ def _keep_old(target: str, name: str) -> None:
             shutil.copy2(target, aside)
             sync_file(aside)
         os.replace(aside, name)
+        # The disk must not learn of the new file alone: then the old one would be gone.
+        fsync_folder(os.path.dirname(name))
     finally:
         # Two names of one file are not renamed over each other.
         with suppress(OSError):
