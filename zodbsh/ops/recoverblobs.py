@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name, holds_blobs
+from zodbsh.db.beside import leave_to_owner
 from zodbsh.errors import DatabaseNotFound
 from zodbsh.ids import MAX_ID
 from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, link_or_copy, temporary_name, uninterrupted
@@ -44,6 +45,7 @@ class BlobStage:
         self.folder: str | None = None
         self.files = self.copied = self.left = 0
         self._target = f"{out}.blobs"
+        self._database = spec.path
         self._published = False
         self._source = _source_folder(spec) if wanted else None
         if wanted and os.path.lexists(self._target):
@@ -79,7 +81,9 @@ class BlobStage:
         """Give the folder its name. Raises OSError."""
         if self.folder is None:
             return
+        leave_to_owner(os.path.join(self.folder, _LAYOUT_MARKER), self._database)
         for where, _, _ in os.walk(self.folder):
+            leave_to_owner(where, self._database)
             fsync_folder(where)
         # A folder is renamed only onto nothing, or onto an empty one.
         os.rename(self.folder, self._target)
