@@ -91,7 +91,8 @@ def log_object(
     found = trace(snapshot, target)
     oid = found.owner
     if next(snapshot.source.history(oid, snapshot.tid), None) is None:
-        raise ObjectNotFound(f"there never was an object {oid_text(oid)}, or it was packed away")
+        name = snapshot.source.info().name
+        raise ObjectNotFound(f"{name}: there never was an object {oid_text(oid)}, or it was packed away")
     history = History(snapshot.source, oid, min(within.last, snapshot.tid))
     entries: Iterator[RevisionEntry] = (
         _entry(snapshot.source, oid, steps, partial=history.partial) for steps in history

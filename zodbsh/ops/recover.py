@@ -164,7 +164,7 @@ class _Recovery:
             check = verify(source, progress=self.progress)
             broken = [finding for finding in check.findings if finding.kind == FRAMING]
             if broken:
-                raise StorageIOError(f"the new file is not what was written: {broken[0].message}; nothing changed")
+                raise StorageIOError(f"{out} is not what was written: {broken[0].message}; nothing changed")
             result = self.result(rebuilt, source)
             positions = sorted(source.positions().items())
             index = list(index_bytes(os.path.getsize(temporary), positions))

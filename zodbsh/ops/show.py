@@ -90,7 +90,7 @@ def find_transaction(source: Source, wanted: str) -> Transaction:
     near = [f"{tid_text(found.tid)} ({time_text(found.tid)})" for found in (before, after) if found is not None]
     hint = f"The nearest: {' and '.join(near)}." if near else "The database holds no transaction."
     what = f"no transaction {tid_text(tid)}" if exact else f"no transaction at or before {time_text(tid)}"
-    raise TransactionNotFound(what, hint=hint)
+    raise TransactionNotFound(f"{source.info().name}: {what}", hint=hint)
 
 
 def _extension(raw: bytes) -> tuple[Value, str | None]:

@@ -115,7 +115,8 @@ def plan_undo(
     held = {revision.oid for found in transactions for revision in source.records(found)}
     undoing = work_out(source, transactions)
     if ROOT_OID in undoing.deleted or any(clash.oid == ROOT_OID and clash.before is None for clash in undoing.clashes):
-        raise UndoesRoot(f"transaction {tid_text(transactions[-1].tid)} created the root: it cannot be undone")
+        tid = tid_text(transactions[-1].tid)
+        raise UndoesRoot(f"{source.info().name}: transaction {tid} created the root: it cannot be undone")
     # A file's graph is read at once; in any other storage the ways are looked for one by one.
     graph = ObjectGraph.read(Snapshot(source), progress=progress) if isinstance(source, FileSource) else None
     dangling = left_dangling(source, undoing, graph)
@@ -232,11 +233,11 @@ def _with_blobs(spec: Spec, plan: UndoPlan) -> Spec:
 
 
 def _undoable(source: Source, tid: int) -> Transaction:
-    found = find_transaction(source, tid_text(tid))
+    found, name = find_transaction(source, tid_text(tid)), source.info().name
     if found.status == "p":
-        raise NothingToUndo(f"transaction {tid_text(tid)} was packed: what was before it is gone")
+        raise NothingToUndo(f"{name}: transaction {tid_text(tid)} was packed: what was before it is gone")
     if found.status != " ":
-        raise NothingToUndo(f"transaction {tid_text(tid)} does not count: its status is {found.status!r}")
+        raise NothingToUndo(f"{name}: transaction {tid_text(tid)} does not count: its status is {found.status!r}")
     return found
 
 

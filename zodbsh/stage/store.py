@@ -185,10 +185,10 @@ def _require(path: str, replaces: str) -> None:
     if found == replaces:
         return
     if not found:
-        raise StageConflict("the stage that this work continued was committed or dropped meanwhile")
+        raise StageConflict(f"{path}: the stage that this work continued was committed or dropped meanwhile")
     if found == "damaged":
         raise StageDamaged(f"{path}: there is a damaged stage")
-    raise StageConflict("another process staged changes meanwhile")
+    raise StageConflict(f"{path}: another process staged changes meanwhile")
 
 
 @contextmanager
