@@ -6,7 +6,6 @@ import pytest
 
 from zodbsh.near import near_names
 
-
 SLIPS = [("ini", "init"), ("lgo", "log"), ("stauts", "status"), ("Acounts", "accounts"), ("acc", "accounts")]
 FAR = [("run", "undo"), ("a", "b"), ("users", "orders"), ("catalog", "dialog"), ("import", "export")]
 
