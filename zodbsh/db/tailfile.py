@@ -92,9 +92,9 @@ def return_blobs(tail: Tail, path: str, targets: Sequence[str]) -> list[str]:
     made: list[str] = []
     try:
         for blob, target in zip(tail.blobs, targets, strict=True):
-            if os.path.isfile(target) and os.path.getsize(target) == blob.size:
-                continue
             source = os.path.join(tail.blob_folder, blob.name)
+            if os.path.isfile(target) and os.path.getsize(target) == blob.size and _equal(source, target):
+                continue
             if not os.path.isfile(source) or os.path.getsize(source) != blob.size:
                 raise TailDamaged(f"{source} is missing, or not as it was")
             # For the owner alone, as ZODB makes them.
@@ -170,6 +170,13 @@ def _link_blobs(tail: Tail, path: str, blobs: Sequence[BlobFile], made: list[str
                 raise AlreadyExists(f"{target} exists already") from None
     fsync_folder(tail.blob_folder)
     fsync_folder(os.path.dirname(tail.blob_folder))
+
+
+def _equal(source: str, target: str) -> bool:
+    """Tell whether a blob's file in the database's folder is the tail's, or all that there is of it."""
+    if not os.path.lexists(source):
+        return True
+    return os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False)
 
 
 def _unlink(paths: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from zodbsh.db.beside import leave_to_owner
 from zodbsh.errors import DatabaseNotFound
 from zodbsh.ids import MAX_ID
 from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, link_or_copy, temporary_name, uninterrupted
-from zodbsh.source.file import FileSource
+from zodbsh.source.file import FileSource, blobs_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ def _source_folder(spec: Spec) -> str | None:
         if not os.path.isdir(spec.blob_dir):
             raise DatabaseNotFound(f"there is no folder {spec.blob_dir}", hint="Name the folder of the blob files.")
         return spec.blob_dir
-    folder = f"{spec.path}.blobs"
+    folder = blobs_beside(spec.path)
     return folder if os.path.isdir(folder) and holds_blobs(folder) else None
 
 
