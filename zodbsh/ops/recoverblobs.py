@@ -45,8 +45,8 @@ class BlobStage:
         self.folder: str | None = None
         self.files = self.copied = self.left = 0
         self._target = f"{out}.blobs"
-        self._database = spec.path
         self._published = False
+        self._database = spec.path
         self._source = _source_folder(spec) if wanted else None
         if wanted and os.path.lexists(self._target):
             raise AlreadyExists(f"{self._target} exists already")
