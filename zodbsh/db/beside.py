@@ -42,16 +42,18 @@ def leave_to_owner(made: str, like: str) -> None:
     superuser can at most change the group.
     """
     with suppress(OSError):
-        owner = os.stat(like)
+        owner, now = os.stat(like), os.lstat(made)
+        if (now.st_uid, now.st_gid) == (owner.st_uid, owner.st_gid):
+            return
         descriptor = os.open(made, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(descriptor)
-            if (found.st_uid, found.st_gid) == (owner.st_uid, owner.st_gid) or found.st_uid != os.geteuid():
-                return
+            is_folder = stat.S_ISDIR(found.st_mode)
             # Whoever may write there may have put another name of any file in its place.
-            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_mode & stat.S_IWUSR:
+            if found.st_uid != os.geteuid() or not (is_folder or found.st_nlink == 1):
+                return
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            if stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IWUSR:
                 os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | owner.st_mode & 0o666)
         finally:
             os.close(descriptor)
