@@ -118,7 +118,7 @@ def test_a_tid_that_is_not_there_offers_the_nearest(database):
     source, tids = database
     with pytest.raises(TransactionNotFound) as caught:
         show(source, tid_text(tids[1] + 1))
-    assert caught.value.message == f"no transaction {tid_text(tids[1] + 1)}"
+    assert caught.value.message == f"{source.path}: no transaction {tid_text(tids[1] + 1)}"
     near = [f"{tid_text(tid)} ({time_text(tid)})" for tid in tids[1:3]]
     assert caught.value.hint == f"The nearest: {near[0]} and {near[1]}."
     assert caught.value.exit_code == ExitCode.NOT_FOUND
