@@ -34,16 +34,17 @@ class ZodbshError(Exception):
     """Base of every error that is shown to a user without a traceback.
 
     ``code`` is a stable kebab-case reference, ``exit_code`` the process's exit
-    status, ``hint`` one sentence that says what to do next (may be empty).
+    status, ``hint`` one sentence that says what to do next (may be empty). The
+    message is one line; ``context`` holds the lines to show below it, if any.
     """
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
     hint: str = ""
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, context: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message, self.context = message, context
         if hint is not None:
             self.hint = hint
 

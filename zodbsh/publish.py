@@ -147,8 +147,9 @@ def failing_well(path: str, doing: str) -> Iterator[None]:
 def link_or_copy(source: str, target: str) -> bool:
     """Give the file ``source`` the free name ``target`` too; copy it where it cannot be linked, and return that.
 
-    For files that nobody changes, such as blobs. The copy has the mode and times of its original and is on the disk;
-    the folder of ``target`` is the caller's to sync. Raises OSError, FileExistsError among them.
+    For files that nobody changes, such as blobs. The copy has the mode, the times and, as far as the system lets us,
+    the owner of its original, and is on the disk; the folder of ``target`` is the caller's to sync. Raises OSError,
+    FileExistsError among them.
     """
     try:
         os.link(source, target)
@@ -160,6 +161,7 @@ def link_or_copy(source: str, target: str) -> bool:
     temporary = temporary_name(target)
     try:
         shutil.copy2(source, temporary)
+        _give(temporary, os.stat(source))
         sync_file(temporary)
         _claim_and_rename(temporary, target)
     finally:
@@ -236,10 +238,15 @@ def _dress(temporary: str, old: os.stat_result | None, mode: int) -> None:
         os.chmod(temporary, mode & ~umask)
         return
     # The owner comes first: chown clears the set-id bits.
-    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-        with suppress(PermissionError):
-            os.chown(temporary, old.st_uid, old.st_gid)
+    _give(temporary, old)
     os.chmod(temporary, stat.S_IMODE(old.st_mode))
+
+
+def _give(path: str, like: os.stat_result) -> None:
+    """Have a file that this process made belong to whom another belongs to, as far as the system lets us."""
+    if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):
+            os.chown(path, like.st_uid, like.st_gid)
 
 
 def _keep_old(target: str, name: str) -> None:
@@ -252,6 +259,7 @@ def _keep_old(target: str, name: str) -> None:
             if not _no_links(error):
                 raise
             shutil.copy2(target, aside)
+            _give(aside, os.stat(target))
             sync_file(aside)
         os.replace(aside, name)
         # The disk must not learn of the new file alone: then the old one would be gone.

@@ -116,8 +116,8 @@ def test_an_error_says_where(text, place):
     """The character is named, and a caret stands below it."""
     with pytest.raises(ExpressionError) as caught:
         parse_expression(text, option="--where")
-    head, line, caret = caught.value.message.split("\n")
-    assert head.startswith(f"--where, character {place}: ")
+    line, caret = caught.value.context.split("\n")
+    assert caught.value.message.startswith(f"--where, character {place}: ")
     assert line == f"    {text}"
     assert caret == " " * (4 + place - 1) + "^"
     assert caught.value.hint
@@ -141,7 +141,7 @@ def test_a_long_expression_is_shown_around_the_error():
     """Not whole."""
     with pytest.raises(ExpressionError) as caught:
         parse_expression("x == 1 or " * 500 + "?" + " or x == 1" * 100)
-    _, line, caret = caught.value.message.split("\n")
+    line, caret = caught.value.context.split("\n")
     assert len(line) < 80
     assert line[len(caret) - 1] == "?"
 

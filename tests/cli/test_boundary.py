@@ -75,7 +75,10 @@ def failing(error):
     ("error", "status", "text"),
     [
         (Broken("it is broken"), 6, "error: it is broken\nhint: Mend it.\n"),
-        (Broken("a\x1b[31m\n.abort"), 6, "error: a\\x1b[31m\n\\x2eabort\nhint: Mend it.\n"),
+        (Broken("a\x1b[31m\n.abort\r"), 6, "error: a\\x1b[31m\\n.abort\\r\nhint: Mend it.\n"),
+        (Broken("no", hint="b\nc"), 6, "error: no\nhint: b\\nc\n"),
+        (Broken("no", context="  a b\x07\n.abort"), 6, "error: no\n  a b\\x07\n\\x2eabort\nhint: Mend it.\n"),
+        (click.UsageError("Choose from:\n\ta,\n\tb"), 2, "error: Choose from: a, b\n"),
         (PermissionError(13, "Permission denied", "Data.fs"), 7, "error: Data.fs: Permission denied\nhint: Check"),
         (OSError(28, "No space left on device"), 7, "error: No space left on device\nhint: Free some space"),
         (OSError(5, "Input/output error", "Data.fs"), 7, "error: Data.fs: Input/output error\nhint: The disk"),
@@ -87,7 +90,7 @@ def failing(error):
     ],
 )
 def test_an_error_is_two_lines_and_a_status(try_command, error, status, text):
-    """Message and hint on stderr, nothing on stdout, no traceback."""
+    """Message and hint on stderr, a line each whatever they quote, nothing on stdout, no traceback."""
     found, out, err = try_command(failing(error))
     assert (found, out) == (status, "")
     assert err.startswith(text)

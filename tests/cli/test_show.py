@@ -107,7 +107,7 @@ def test_a_missing_transaction_offers_its_neighbours(database):
     status, out, err = zodbsh("show", path, tid_text(first + 1))
     assert (status, out) == (3, "")
     assert err == (
-        f"error: no transaction {tid_text(first + 1)}\n"
+        f"error: {path}: no transaction {tid_text(first + 1)}\n"
         f"hint: The nearest: {tid_text(first)} ({time_text(first)}) and {tid_text(tid)} ({time_text(tid)}).\n"
     )
     assert zodbsh("show", path, "not a time")[0] == 2

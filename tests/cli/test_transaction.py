@@ -241,7 +241,9 @@ def test_a_conflict_end_to_end(shop):
     assert shop.json("status")["staged"][0]["outdated"] is True
     out, err = shop.run("commit", code=5)
     assert out.splitlines()[2].split() == ["balance", "10", "50", "11"]
-    assert err.startswith("error: root.a (0x01) was changed by another transaction since; nothing was written\nhint: ")
+    told, hint = err.splitlines()
+    assert told == "error: my.fs: root.a (0x01) was changed by another transaction since; nothing was written"
+    assert hint.startswith("hint: ")
     out, err = shop.run("commit", "--format", "json", code=5)
     assert json.loads(out)["conflicts"][0]["attributes"] == [{"name": "balance", "base": 10, "theirs": 50, "ours": 11}]
     assert json.loads(err)["error"]["code"] == "conflict"
@@ -266,12 +268,16 @@ def test_a_resolved_conflict_names_the_object(shop):
 
 def test_beside_a_writer(shop):
     """Another process holds the lock: a run stages, a commit says who is in the way, and comes later."""
-    holder = shop.start("run", "-c", "import sys; print('held', flush=True); sys.stdin.read()")
+    holder = shop.start("run", "-c", "import sys\nprint('held', flush=True)\nsys.stdin.read()")
     assert holder.stdout.readline() == "held\n"
     _, err = shop.run("run", "-p", ".", "-c", "root.a.balance = 11")
     assert err.splitlines()[-1].startswith("staged: 1 changed")
     assert f"locked by process {holder.pid}" in err
-    assert f"locked by process {holder.pid}" in shop.run("commit", code=4)[1]
+    told, hint = shop.run("commit", code=4)[1].splitlines()
+    # What another process's command line holds is quoted on the same line.
+    assert f"locked by process {holder.pid}" in told
+    assert r"import sys\nprint" in told
+    assert hint.startswith("hint: ")
     assert f"locked by process {holder.pid}" in shop.run("run", "--commit", "-c", "1", code=4)[1]
     assert len(shop.json("status")["staged"]) == 1
     holder.communicate("", timeout=30)
@@ -289,7 +295,7 @@ def test_two_that_stage_at_once(shop):
     first.communicate("", timeout=30)
     _, err = second.communicate("", timeout=30)
     assert (first.returncode, second.returncode) == (0, 5)
-    assert err.startswith("error: another process staged changes meanwhile\n")
+    assert err.splitlines()[0].endswith("my.fs.stage: another process staged changes meanwhile")
     assert shop.json("diff")[0]["attributes"][0]["name"] == "['one']"
 
 

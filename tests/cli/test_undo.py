@@ -219,3 +219,17 @@ def test_no_room_for_the_preview(database: Path) -> None:
                              stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, timeout=60)  # fmt: skip
     assert (run.returncode, database.read_bytes()) == (ExitCode.IO, before)
     assert b"hint: Nothing was changed." in run.stderr
+
+
+def test_many_transactions_that_would_go_are_counted(tmp_path: Path) -> None:
+    """The first 50 that are later than the moment are listed, the others counted below them."""
+    path = tmp_path / "many.fs"
+    db = ZODB.DB(str(path))
+    for number in range(53):
+        with db.transaction(f"number {number}") as connection:
+            connection.root()["n"] = number
+    db.close()
+    run = zodbsh("undo", path, "--after", tids(path)[0], "--dry-run")
+    lines = run.stdout.splitlines()
+    assert (lines[4].split()[-2], lines[-2].split()[-2]) == ("0", "49")
+    assert lines[-1] == "  (... and 3 later ones)"

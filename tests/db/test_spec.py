@@ -249,3 +249,15 @@ def test_naming_imports_no_zodb(zope_conf):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_ending_alone_makes_no_name_near(tmp_path):
+    """``b.fs`` is not what was meant by ``a.fs``; ``data.fs`` may be meant by ``data``."""
+    for name in ("b.fs", "data.fs"):
+        (tmp_path / name).write_bytes(b"")
+    hints = []
+    for name in ("a.fs", "no.fs", "data"):
+        with pytest.raises(DatabaseNotFound) as caught:
+            parse_spec(str(tmp_path / name))
+        hints.append(caught.value.hint)
+    assert hints == [DatabaseNotFound.hint, DatabaseNotFound.hint, f"Did you mean {tmp_path}/data.fs?"]

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # What these hold is a decoded value: any JSON.
-VALUES = {"state", "old", "new", "before", "after", "now", "argument", "extension"}
+VALUES = {
+    "state", "old", "new", "before", "after", "now", "base", "theirs", "ours", "argument", "extension",
+}  # fmt: skip
 # These keys come only where they say something.
 OPTIONAL = {"missing", "parts", "text"}
 
@@ -89,7 +91,13 @@ def outputs(tmp_path_factory):
     found["why"] = zodbsh("why", "a.fs", target)
     found["find"] = zodbsh("find", "a.fs", "--class", "Account", "--show", "balance")
     found["verify"] = zodbsh("verify", "a.fs", "--write-manifest", "a.manifest")
+    zodbsh(*deposit)
+    # Somebody else commits meanwhile, who knows nothing of the stage.
+    (folder / "a.fs.stage").rename(folder / "aside")
     zodbsh(*deposit, "--commit")
+    (folder / "aside").rename(folder / "a.fs.stage")
+    found["commit that conflicts"] = zodbsh("commit", "a.fs", status=5, of_stderr=False)
+    zodbsh("abort", "a.fs", "-y")
     found["undo that conflicts"] = zodbsh("undo", "a.fs", found["commit"]["tid"], status=5, of_stderr=False)
     found["undo DATABASE TID..."] = zodbsh("undo", "a.fs", zodbsh("log", "a.fs")[0]["tid"])
     found["undo --after"] = zodbsh("undo", "a.fs", "--after", found["commit"]["tid"])

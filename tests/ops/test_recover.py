@@ -417,6 +417,13 @@ def test_blobs_come_along(blobs):
     db.close()
 
 
+def test_blobs_beside_a_file_behind_a_link_come_along(blobs, tmp_path):
+    """Those beside the file itself, where there are none beside the link."""
+    link = tmp_path / "linked.fs"
+    link.symlink_to(blobs)
+    assert run(link).blobs[1:] == (3, 0, 0, 0)
+
+
 def test_the_blob_of_a_lost_revision_is_left_and_a_missing_one_is_reported(blobs):
     """The one counts as left, the other as missing."""
     place = Place(blobs)

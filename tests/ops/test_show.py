@@ -80,14 +80,15 @@ def test_each_object_has_path_class_size_and_change(database):
 
 
 def test_undone_creations_are_deletions_with_their_old_path(database):
-    """The object is shown where it was, with the class it had; the root as it was before."""
+    """The object is shown where it was, with the class it had; the root as it was before, with its bytes."""
     source, tids = database
     result = show(source, tid_text(tids[4]))
     found = shown(result)
     assert found["root.new", False][:3] == ("PersistentMapping", "deleted", 0)
     assert found["root", False][1] == "undone"
     assert [one.restored_tid for one in result.shown if one.path == "root"] == [tids[1]]
-    assert (result.objects, result.bytes) == (2, 0)
+    assert (result.objects, result.bytes) == (2, found["root", False][2])
+    assert result.bytes == len(source.load(0).data)
 
 
 def test_the_objects_shown_are_bounded(database):
@@ -117,7 +118,7 @@ def test_a_tid_that_is_not_there_offers_the_nearest(database):
     source, tids = database
     with pytest.raises(TransactionNotFound) as caught:
         show(source, tid_text(tids[1] + 1))
-    assert caught.value.message == f"no transaction {tid_text(tids[1] + 1)}"
+    assert caught.value.message == f"{source.path}: no transaction {tid_text(tids[1] + 1)}"
     near = [f"{tid_text(tid)} ({time_text(tid)})" for tid in tids[1:3]]
     assert caught.value.hint == f"The nearest: {near[0]} and {near[1]}."
     assert caught.value.exit_code == ExitCode.NOT_FOUND

@@ -404,6 +404,21 @@ def test_a_blob_of_the_tail_is_missing(shop):
     assert siblings(shop) == {shop.name}
 
 
+def test_another_file_in_a_blobs_place(shop):
+    """A file of the same length with other bytes is not taken for the blob, and not overwritten."""
+    there = blobs(shop)
+    taken_back(shop, tids(shop)[2])
+    (name,) = there.keys() - blobs(shop).keys()
+    place, data = Path(f"{shop}.blobs", name), shop.read_bytes()
+    place.write_bytes(b"x" * len(there[name]))
+    with pytest.raises(StorageIOError, match=r"could not be put back, nothing changed: File exists"):
+        put(shop)
+    assert (shop.read_bytes(), place.read_bytes()) == (data, b"x" * len(there[name]))
+    place.unlink()
+    put(shop)
+    assert blobs(shop) == there
+
+
 def test_a_stage_on_top_of_what_goes(path, witness):
     """A stage that was made on a transaction that goes is told of, and left alone."""
     from zodbsh.db.session import Session

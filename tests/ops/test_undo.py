@@ -151,6 +151,13 @@ def test_a_later_change_is_explained_by_attribute(path, witness):
         assert root["account"].balance == 10
 
 
+def test_what_is_undone_too_is_not_in_the_way(path, witness):
+    """Of three changes the first and the last are undone: only the one between them is named."""
+    first, second, third = changes(path, witness, balance(20), balance(30), balance(40))
+    (clash,) = plan(path, first, third).clashes
+    assert (clash.tid, [found.tid for found in clash.later]) == (first, [second])
+
+
 def test_attributes_that_do_not_overlap(path, witness):
     """ZODB undoes whole records: that no attribute was changed by both is said, and does not help."""
     first, _ = changes(path, witness, balance(20), entries([1]))
@@ -360,6 +367,16 @@ def test_a_blob_comes_back(photos):
     assert diff.attributes == (("(blob bytes)", 5, 6, ()),)
     undone(photos, third)
     assert content(photos) == b"second"
+
+
+def test_a_blob_of_a_database_behind_a_link(photos, tmp_path):
+    """The folder beside the file itself is found, for the look and for the undo."""
+    link = tmp_path / "linked" / "other.fs"
+    link.parent.mkdir()
+    link.symlink_to(photos)
+    undone(link, tids(photos)[-1])
+    assert content(photos) == b"second"
+    assert not (tmp_path / "linked" / "other.fs.blobs").exists()
 
 
 def test_a_blob_that_was_stored_as_it_was(photos):

@@ -93,7 +93,7 @@ def test_end_of_input_in_the_past_stages(shell, path, run):
     shell.session.known_stage = ""
     _, err, status = run(shell, "root.account.deposit(2)")
     assert status == ExitCode.CONFLICT
-    assert err.startswith("error: a stage waits already, and changes of the past cannot be added to it\n")
+    assert err.startswith(f"error: {path}: a stage waits already, and changes of the past cannot be added to it\n")
 
 
 def test_time_before_the_first_transaction_is_refused(shell, run):

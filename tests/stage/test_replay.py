@@ -200,7 +200,7 @@ def test_a_reference_to_what_is_gone_is_refused(path, witness, staged, bank):
     with witness(path) as root:
         root._p_jar.db().pack()
     error = refused(path, stage, StageDangling)
-    assert error.message == "object 0x01 of the stage refers to 0x03, which is gone"
+    assert error.message == f"{path}: object 0x01 of the stage refers to 0x03, which is gone"
 
 
 def test_a_reference_that_dangled_before_is_not_of_the_stages_making(path, witness, staged, bank):

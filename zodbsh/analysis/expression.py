@@ -198,7 +198,9 @@ class _Reader:
         caret = " " * (len(before) + place - start) + "^"
         hint = hint or _LOOKALIKES.get(self._text[place : place + 1], _HINT)
         raise ExpressionError(
-            f"{self._option}, character {place + 1}: {reason}\n    {before}{line}{after}\n    {caret}", hint=hint
+            f"{self._option}, character {place + 1}: {reason}",
+            hint=hint,
+            context=f"    {before}{line}{after}\n    {caret}",
         )
 
     def _peek(self) -> str:

@@ -159,7 +159,7 @@ class View:
         text = wanted if isinstance(wanted, str) else key_text(wanted)
         if len(text) > _MAX_NEAR_LENGTH:
             return []
-        from difflib import get_close_matches
+        from zodbsh.near import near_names
 
         candidates: dict[str, str] = {}
         for step in chain(self._neighbours(wanted), islice(self.steps(), NEAR_LIMIT)):
@@ -167,7 +167,7 @@ class View:
                 candidates.setdefault(step.strip(".[]'\""), step)
         if text in candidates:
             return [candidates[text]]  # the same key, of another type
-        return [candidates[name] for name in get_close_matches(text, candidates, n=3)]
+        return [candidates[name] for name in near_names(text, candidates)]
 
     def _neighbours(self, wanted: Key) -> Iterator[str]:
         """Yield the keys of a tree from where the wanted one would be."""

@@ -70,7 +70,7 @@ def show(error: BaseException, output: Output) -> ExitCode:
     own = getattr(error, "traceback", "")
     if own and not output.machine:
         output.say(own.rstrip())
-    show_error(code, message, hint, output)
+    show_error(code, message, hint, output, context=getattr(error, "context", ""))
     return exit_code
 
 
@@ -81,7 +81,8 @@ def describe(error: BaseException) -> tuple[str, ExitCode, str, str]:
     if isinstance(error, click.ClickException):
         ctx = getattr(error, "ctx", None)
         hint = f"`{ctx.command_path} --help` shows what it takes." if ctx is not None else ""
-        return UsageError.code, ExitCode.USAGE, error.format_message(), hint
+        # click lists what may be chosen one to a line.
+        return UsageError.code, ExitCode.USAGE, " ".join(map(str.strip, error.format_message().splitlines())), hint
     if isinstance(error, click.Abort):
         return "aborted", ExitCode.INTERRUPT, "stopped; nothing was changed", ""
     if isinstance(error, OSError):

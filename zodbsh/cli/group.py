@@ -69,9 +69,9 @@ class LazyGroup(click.Group):
         """Resolve like click, but suggest verbs without importing them all."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            from difflib import get_close_matches
+            from zodbsh.near import near_names
 
-            near = get_close_matches(name, COMMANDS, n=1)
+            near = near_names(name, COMMANDS, limit=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -17,7 +17,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.fsIndex import fsBucket, fsIndex
 from ZODB.utils import z64
 
-from zodbsh.db.beside import no_wider_than, refuse_symlinks
+from zodbsh.db.beside import leave_to_owner, make_folders, no_wider_than, refuse_symlinks
 from zodbsh.db.blobs import removed_on_failure
 from zodbsh.db.locks import locked, other_name, refuse_other_writers
 from zodbsh.db.undorecords import keep_last_records
@@ -56,6 +56,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         require_sound(path, progress)
         self._scanned = _fingerprint(path)
         self._progress = progress
+        self._database = os.path.abspath(path)
         self._second_lock: LockFile | None = None
         try:
             with no_wider_than(path):
@@ -67,6 +68,8 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         except BaseException:
             self._release()
             raise
+        finally:
+            self._leave_to_owner(f"{path}.lock", f"{path}.tmp", *self._blob_places())
 
     def close(self) -> None:
         """Save the index, release the locks; may be called twice."""
@@ -118,9 +121,11 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
 
     def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
         # ZODB makes the folder, too, but takes a failure for a folder that is there.
-        os.makedirs(self.fshelper.getPathForOID(oid), exist_ok=True)
-        with removed_on_failure(self.fshelper.getBlobFilename(oid, serial)):
+        make_folders(os.path.normpath(self.fshelper.getPathForOID(oid)), self._database)
+        path = self.fshelper.getBlobFilename(oid, serial)
+        with removed_on_failure(path):
             super()._blob_storeblob(oid, serial, blobfilename)
+        self._leave_to_owner(path)
 
     def _txn_undo_write(self, tpos: int) -> Any:
         # The copy of a blob is only given to the storage when it is complete.
@@ -155,6 +160,7 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         with uninterrupted(), suppress(OSError):
             try:
                 self._index.save(self._pos, temporary)
+                self._leave_to_owner(temporary)
                 sync_file(temporary)
                 os.replace(temporary, name)
             finally:
@@ -176,9 +182,12 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
         if real := other_name(path):
             refuse_symlinks(real)
             try:
-                self._second_lock = LockFile(real + ".lock")
+                with no_wider_than(path):
+                    self._second_lock = LockFile(real + ".lock")
             except LockError as exc:
                 raise locked(real) from exc
+            finally:
+                self._leave_to_owner(f"{real}.lock")
         refuse_other_writers(path)
 
     def _sync_blobs(self) -> None:
@@ -193,6 +202,15 @@ class SoundFileStorage(FileStorage):  # type: ignore[misc]
                 folders.add(path)
         for folder in sorted(folders, reverse=True):
             fsync_folder(folder)
+
+    def _blob_places(self) -> tuple[str, ...]:
+        """What ZODB makes of a folder for blobs that is not there yet."""
+        folder = self.__dict__.get("blob_dir")
+        return (folder, os.path.join(folder, "tmp"), os.path.join(folder, ".layout")) if folder else ()
+
+    def _leave_to_owner(self, *made: str) -> None:
+        for path in made:
+            leave_to_owner(path, self._database)
 
     def _drop_unwritten(self) -> None:
         """Put the file back to its last whole transaction, and forget what waits in the buffer."""

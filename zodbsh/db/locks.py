@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 
-from zodbsh.db.beside import no_wider_than, refuse_symlinks
+from zodbsh.db.beside import leave_to_owner, no_wider_than, refuse_symlinks
 from zodbsh.errors import ExitCode, ZodbshError
 
 _MAX_PID_TEXT = 64
@@ -38,7 +38,7 @@ def write_lock(path: str) -> Iterator[None]:
             try:
                 with no_wider_than(path):
                     stack.enter_context(closing(LockFile(name + ".lock")))
-                _leave_to_owner(name + ".lock", path)
+                leave_to_owner(name + ".lock", path)
             except LockError as exc:
                 raise locked(name) from exc
         refuse_other_writers(path)
@@ -80,14 +80,6 @@ def _writes(pid: int, number: str, wanted: os.stat_result) -> bool:
         return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
     except (OSError, ValueError, IndexError):
         return False
-
-
-def _leave_to_owner(lock: str, path: str) -> None:
-    """Have a lock file that the superuser made belong to whom the database belongs to, who is to open it next."""
-    if os.geteuid() == 0:
-        with suppress(OSError):
-            owner = os.stat(path)
-            os.chown(lock, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def other_name(path: str) -> str | None:

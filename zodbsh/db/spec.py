@@ -209,7 +209,7 @@ def _named_spec(text: str) -> Spec:
 
 
 def _near_hint(text: str, names: dict[str, str] | None = None) -> str:
-    from difflib import get_close_matches
+    from zodbsh.near import near_names
 
     folder, base = os.path.split(text)
     try:
@@ -219,6 +219,9 @@ def _near_hint(text: str, names: dict[str, str] | None = None) -> str:
         return f"There is no folder {folder}." if folder and not os.path.isdir(folder) else DatabaseNotFound.hint
     sidecars = (".lock", ".tmp", ".index", ".old", ".stage")
     files = {name: path for name, path in files.items() if not name.endswith(sidecars)}
-    near = [files[name] for name in get_close_matches(base, files, n=2, cutoff=0.6)]
-    near += get_close_matches(text, names or {}, n=2, cutoff=0.6)
+    # What names end with alike (.fs) says nothing of which is meant.
+    ending = os.path.splitext(base)[1]
+    stems = {name.removesuffix(ending): path for name, path in files.items()}
+    near = [stems[stem] for stem in near_names(base.removesuffix(ending), stems, limit=2)]
+    near += near_names(text, names or {}, limit=2)
     return f"Did you mean {' or '.join(near)}?" if near else DatabaseNotFound.hint

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import filecmp
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import BinaryIO, NamedTuple
 
+from zodbsh.db.beside import make_folders
 from zodbsh.errors import StorageIOError, ZodbshError
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.tail import (
@@ -48,7 +48,7 @@ def keep_tail(
         return tail
     made: list[str] = []
     try:
-        _link_blobs(tail, blobs, made)
+        _link_blobs(tail, path, blobs, made)
 
         def write(out: BinaryIO) -> None:
             write_tail(out, file, header, listed)
@@ -60,8 +60,7 @@ def keep_tail(
             if found.header != header or found.blobs != listed:
                 raise StorageIOError(f"{tail.path}: what was written does not read back the same; nothing changed")
 
-        mode = stat.S_IMODE(os.stat(path).st_mode) & 0o666
-        publish(tail.path, write, verify=verify, exclusive=True, mode=mode)
+        publish(tail.path, write, verify=verify, exclusive=True, like=path)
     except BaseException as exc:
         # Whoever took the name meanwhile keeps it.
         mine = made if isinstance(exc, AlreadyExists) else [tail.path, *made]
@@ -85,20 +84,22 @@ def discard_tail(tail: Tail) -> None:
         os.rmdir(tail.blob_folder)
 
 
-def return_blobs(tail: Tail, targets: Sequence[str]) -> list[str]:
-    """Give the tail's blob files their names in the database's folder again; return those that were not there.
+def return_blobs(tail: Tail, path: str, targets: Sequence[str]) -> list[str]:
+    """Give the tail's blob files their names in the folder of the database ``path`` again; return the new names.
 
     The tail keeps its own. Raises OSError, TailDamaged where a file is neither here nor there; nothing is left then.
     """
     made: list[str] = []
     try:
         for blob, target in zip(tail.blobs, targets, strict=True):
-            if os.path.isfile(target) and os.path.getsize(target) == blob.size:
-                continue
             source = os.path.join(tail.blob_folder, blob.name)
+            if os.path.isfile(target) and os.path.getsize(target) == blob.size and _equal(source, target):
+                continue
             if not os.path.isfile(source) or os.path.getsize(source) != blob.size:
                 raise TailDamaged(f"{source} is missing, or not as it was")
-            _make_folders(os.path.dirname(target))
+            # For the owner alone, as ZODB makes them.
+            for folder in make_folders(os.path.dirname(target), path, 0o700):
+                fsync_folder(os.path.dirname(folder))
             made.append(target)
             try:
                 link_or_copy(source, target)
@@ -152,11 +153,10 @@ def _whole(tail: Tail) -> bool:
     return all(os.path.isfile(name) and os.path.getsize(name) == size for name, size in names)
 
 
-def _link_blobs(tail: Tail, blobs: Sequence[BlobFile], made: list[str]) -> None:
+def _link_blobs(tail: Tail, path: str, blobs: Sequence[BlobFile], made: list[str]) -> None:
     if not blobs:
         return
-    with suppress(FileExistsError):
-        os.mkdir(tail.blob_folder, 0o700)
+    make_folders(tail.blob_folder, path, 0o700)
     for blob, listed in zip(blobs, tail.blobs, strict=True):
         target = os.path.join(tail.blob_folder, listed.name)
         # A signal may come when the file is there.
@@ -172,13 +172,11 @@ def _link_blobs(tail: Tail, blobs: Sequence[BlobFile], made: list[str]) -> None:
     fsync_folder(os.path.dirname(tail.blob_folder))
 
 
-def _make_folders(path: str) -> None:
-    """Make folders as ZODB makes them, for the owner alone."""
-    if os.path.isdir(path):
-        return
-    _make_folders(os.path.dirname(path))
-    os.mkdir(path, 0o700)
-    fsync_folder(os.path.dirname(path))
+def _equal(source: str, target: str) -> bool:
+    """Tell whether a blob's file in the database's folder is the tail's, or all that there is of it."""
+    if not os.path.lexists(source):
+        return True
+    return os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False)
 
 
 def _unlink(paths: Iterable[str]) -> list[str]:

@@ -76,7 +76,7 @@ def write_undo(
         raise Unsupported(f"{name}: this storage keeps no history that could be undone")
     meta = TransactionMetaData(user, note or undo_note(tids), {})
     with translated(name):
-        ids = [_undo_id(storage, tid) for tid in tids]
+        ids = [_undo_id(storage, tid, name) for tid in tids]
         storage.tpc_begin(meta)
         try:
             for id_ in ids:
@@ -145,8 +145,8 @@ def prepare_undo(session: Session, tid: int) -> None:
     if session.mode_error is not None:
         raise session.mode_error
     if not session.db.supportsUndo():
-        raise Unsupported("this storage keeps no history that could be undone")
-    _undo_id(session.db.storage, tid)
+        raise Unsupported(f"{session.spec.text}: this storage keeps no history that could be undone")
+    _undo_id(session.db.storage, tid, session.spec.text)
     session.undoing[tid] = _count(session, tid)
 
 
@@ -165,7 +165,7 @@ def commit_undo(session: Session, *, note: str, user: str) -> None:
     current.note(note or undo_note(tids))
     if user:
         current.user = user
-    session.db.undoMultiple([_undo_id(session.db.storage, tid) for tid in tids], current)
+    session.db.undoMultiple([_undo_id(session.db.storage, tid, session.spec.text) for tid in tids], current)
     try:
         current.commit()
     except BaseException:
@@ -200,13 +200,13 @@ def _count(session: Session, tid: int) -> int:
     return sum(1 for transaction in source.transactions(tid, tid) for _ in source.records(transaction))
 
 
-def _undo_id(storage: Any, tid: int) -> Any:
+def _undo_id(storage: Any, tid: int, name: str) -> Any:
     """Return a storage's own id of a transaction for ``undo``. Raises NothingToUndo."""
     from ZODB.FileStorage import FileStorage
 
     if isinstance(storage, FileStorage):
         # Its list of what can be undone loads each transaction's extension, which may run anything.
-        return _id_in_file(storage, tid)
+        return _id_in_file(storage, tid, name)
     for first in range(0, _SEARCHED, _BATCH):
         # A negative last entry asks for so many of them.
         entries = storage.undoInfo(first, -_BATCH)
@@ -215,23 +215,23 @@ def _undo_id(storage: Any, tid: int) -> Any:
                 return entry["id"]
         if not entries:
             break
-    raise _nothing(tid)
+    raise _nothing(tid, name)
 
 
-def _nothing(tid: int) -> NothingToUndo:
-    return NothingToUndo(f"no transaction {tid_text(tid)} that can be undone")
+def _nothing(tid: int, name: str) -> NothingToUndo:
+    return NothingToUndo(f"{name}: no transaction {tid_text(tid)} that can be undone")
 
 
-def _id_in_file(storage: Any, tid: int) -> bytes:
+def _id_in_file(storage: Any, tid: int, name: str) -> bytes:
     from ZODB.POSException import UndoError
 
     with storage._lock:
         try:
             header = storage._read_txn_header(storage._txn_find(to_bytes(tid), stop_at_pack=1))
         except UndoError as exc:
-            raise _nothing(tid) from exc
+            raise _nothing(tid, name) from exc
     if header.status not in (" ", b" "):
-        raise _nothing(tid)
+        raise _nothing(tid, name)
     return binascii.b2a_base64(to_bytes(tid)).rstrip()
 
 

@@ -113,7 +113,7 @@ def write_manifest(file: DataFile, end: int, path: str, *, progress: Progress = 
             length = header.length + NUMBER.size
             # One read for everything that is to be known of most transactions.
             bytes_ = _Held(position, file.read(position, length)) if length <= _CHUNK else file
-            records = [] if header.status == UNDONE else list(_records(bytes_, position, header))
+            records = [] if header.status == UNDONE else list(_records(bytes_, file.path, position, header))
             fields = "".join(f" {oid:x}:{length:d}:{checksum:08x}" for oid, length, checksum in records)
             put(f"{tid_text(header.tid)} {position} {length} {_digest(bytes_, position, length)}{fields}")
             summary[0] += 1
@@ -365,14 +365,14 @@ def _header(file: DataFile, position: int) -> TransactionHeader:
     return TransactionHeader._make(TRANSACTION_HEADER.unpack(raw))
 
 
-def _records(file: _Bytes, position: int, header: TransactionHeader) -> Iterator[_Record]:
+def _records(file: _Bytes, path: str, position: int, header: TransactionHeader) -> Iterator[_Record]:
     """Yield the records of a sound transaction."""
     end = position + header.length
     place = position + header.header_length
     while place < end:
         raw = file.read(place, DATA_HEADER.size)
         if len(raw) < DATA_HEADER.size:
-            raise StorageIOError("cannot read the file: it has become shorter")
+            raise StorageIOError(f"cannot read {path}: it has become shorter")
         record = DataHeader._make(DATA_HEADER.unpack(raw))
         yield _Record(record.oid, record.length, _checksum(file, place, record.oid, header.tid, record.length))
         place += record.record_length

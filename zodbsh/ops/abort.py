@@ -49,7 +49,9 @@ def abort_stage(spec: Spec, found: AbortResult) -> AbortResult:
     if spec.kind == "memory" or not found.dropped:
         return found
     if not store.drop(spec, only=None if found.damaged else found.stage_id):
-        raise StageConflict("the stage was committed, dropped or replaced by another process meanwhile", hint="")
+        raise StageConflict(
+            f"{spec.text}: the stage was committed, dropped or replaced by another process meanwhile", hint=""
+        )
     return found
 
 

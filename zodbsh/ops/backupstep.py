@@ -90,7 +90,7 @@ def write_step(
     start = end_of(chain)
     full = chain[0].step if chain else step
     if not step.compressed and adopt is None:
-        require_room(job.path, scan.end - start + 8 * len(scan.columns) + _SPARE, "the backup")
+        require_room(job.path, scan.end - start + 8 * len(scan.columns) + _SPARE, f"a backup of {job.name}")
     reached: list[str] = []
     added: list[str] = []
     try:

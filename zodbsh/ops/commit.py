@@ -77,7 +77,7 @@ def commit_stage(
             now = store.load(spec)
             if now is None or now.id != stage.id:
                 raise StageConflict(
-                    "the stage was committed, dropped or replaced by another process just now",
+                    f"{spec.text}: the stage was committed, dropped or replaced by another process just now",
                     hint="Nothing was committed. `zodbsh status` shows what is there.",
                 )
             source = open_source(spec, storage=storage)

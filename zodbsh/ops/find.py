@@ -187,9 +187,9 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _near(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return class names that resemble a pattern."""
-    from difflib import get_close_matches
+    from zodbsh.near import near_names
 
     known: dict[str, str] = {}
     for name in islice(names, _NEAR_NAMES):
-        known.setdefault(name.lower() if "." in pattern else name.rpartition(".")[2].lower(), name)
-    return tuple(known[name] for name in get_close_matches(pattern.lower(), known, n=3, cutoff=0.8))
+        known.setdefault(name if "." in pattern else name.rpartition(".")[2], name)
+    return tuple(known[name] for name in near_names(pattern, known))

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.db.spec import is_address
@@ -93,7 +94,7 @@ def _create(path: str, roots: Mapping[str, str], blobs: str | None) -> None:
         draft = os.path.join(scratch, "Data.fs")
         create_filestorage(draft, factories, blob_dir=staged_blobs, note="zodbsh init")
         with _published_blobs(staged_blobs, blobs), open(draft, "rb") as content:
-            publish(path, lambda file: _copy(content, file), verify=_verify, exclusive=True)
+            publish(path, lambda file: _copy(content, file), verify=partial(_verify, path), exclusive=True)
 
 
 @contextmanager
@@ -212,16 +213,16 @@ def _copy(content: BinaryIO, file: BinaryIO) -> None:
     shutil.copyfileobj(content, file)
 
 
-def _verify(path: str) -> None:
-    """Check the new file before it gets its name: its framing, and that every record decodes."""
+def _verify(path: str, temporary: str) -> None:
+    """Check the new file before it gets the name ``path``: its framing, and that every record decodes."""
     from zodbsh.filestorage.framing import scan_framing
     from zodbsh.record.decode import decode_record
     from zodbsh.source.file import FileSource
 
-    damage = scan_framing(path)
+    damage = scan_framing(temporary)
     if damage:
-        raise StorageIOError(f"the new file did not reach the disk as it was written: {damage[0].reason}")
-    source = FileSource(path)
+        raise StorageIOError(f"{path}: the new file did not reach the disk as it was written: {damage[0].reason}")
+    source = FileSource(temporary)
     try:
         for transaction in source.transactions():
             for revision in source.records(transaction):

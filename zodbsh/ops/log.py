@@ -26,7 +26,10 @@ EVERYTHING = TidRange()
 
 
 class LogEntry(NamedTuple):
-    """One transaction: how many objects it wrote, and how many bytes of data for them."""
+    """One transaction: how many objects it wrote, and how many bytes of data they have by it.
+
+    What an undo brings back counts as any other, though the file only points to it.
+    """
 
     transaction: Transaction
     objects: int
@@ -71,13 +74,9 @@ class ObjectLog(NamedTuple):
 def log(source: Source, *, within: TidRange = EVERYTHING, limit: int | None = None) -> Iterator[LogEntry]:
     """Yield the transactions within a range, newest first, at most ``limit``; nothing beyond them is read."""
     for transaction in islice(source.transactions(within.first, within.last, reverse=True), limit):
-        size = 0
-        # An undo by ZODB itself may have written an object more than once.
-        oids = set()
-        for revision in source.records(transaction):
-            oids.add(revision.oid)
-            size += _own_bytes(revision)
-        yield LogEntry(transaction, len(oids), size)
+        # An undo by ZODB itself may have written an object more than once: the last record holds.
+        sizes = {revision.oid: len(revision.data or b"") for revision in source.records(transaction)}
+        yield LogEntry(transaction, len(sizes), sum(sizes.values()))
 
 
 def log_object(
@@ -92,7 +91,8 @@ def log_object(
     found = trace(snapshot, target)
     oid = found.owner
     if next(snapshot.source.history(oid, snapshot.tid), None) is None:
-        raise ObjectNotFound(f"there never was an object {oid_text(oid)}, or it was packed away")
+        name = snapshot.source.info().name
+        raise ObjectNotFound(f"{name}: there never was an object {oid_text(oid)}, or it was packed away")
     history = History(snapshot.source, oid, min(within.last, snapshot.tid))
     entries: Iterator[RevisionEntry] = (
         _entry(snapshot.source, oid, steps, partial=history.partial) for steps in history
@@ -144,7 +144,7 @@ def _entry(source: Source, oid: int, steps: list[RevisionStep], *, partial: bool
     change = change_of(own.new, own.old) if own is not None else "changed"
     return RevisionEntry(
         tid, source.transaction_of(shown.new), change, class_, len(steps),
-        sum(_own_bytes(step.new) for step in steps), tuple(changes),
+        sum(len(step.new.data or b"") for step in steps), tuple(changes),
         own.new.data_tid if own is not None else None, trouble, partial,
     )  # fmt: skip
 
@@ -163,7 +163,3 @@ def change_of(new: Revision, old: Revision | None) -> str:
     if new.data_tid is not None:
         return "undone"
     return "new" if old is None or old.data is None else "changed"
-
-
-def _own_bytes(revision: Revision) -> int:
-    return len(revision.data or b"") if revision.data_tid is None else 0

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name
+from zodbsh.db.beside import leave_to_owner, make_folders
 from zodbsh.errors import ObjectNotFound, StorageIOError
 from zodbsh.ids import oid_text, tid_text
 from zodbsh.publish import (
@@ -163,6 +164,7 @@ def _keep_all(folder: Folder) -> None:
     try:
         os.mkdir(new, 0o700)
         shutil.copymode(folder.path, new)
+        leave_to_owner(new, folder.path)
         marker = os.path.join(folder.path, _LAYOUT)
         if os.path.exists(marker):
             link_or_copy(marker, os.path.join(new, _LAYOUT))
@@ -172,7 +174,7 @@ def _keep_all(folder: Folder) -> None:
                 name = blob_name(folder.layout, found.oid, found.tid)
                 parent = os.path.dirname(name)
                 if parent not in made:
-                    os.makedirs(os.path.join(new, parent), exist_ok=True)
+                    make_folders(os.path.join(new, parent), folder.path)
                     made.add(parent)
                 link_or_copy(found.path, os.path.join(new, name))
         if os.path.lexists(old):

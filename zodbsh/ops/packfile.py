@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from array import array
 from contextlib import closing
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -177,7 +178,7 @@ def _verify(temporary: str, end: int, source: FileSource, plan: Plan, progress: 
     file = source.file
     with closing(DataFile(temporary)) as made:
         if made.limit != end:
-            raise PackFailed(f"the packed copy has {made.limit} bytes, not {end}")
+            raise PackFailed(f"{source.path}: the packed copy has {made.limit} bytes, not {end}")
         progress.start("Comparing", end, "bytes")
         wrong = chosen.compare(
             file.fd, plan.border, plan.end, plan.columns, plan.marks, plan.targets, made.fd, made.limit,
@@ -185,22 +186,22 @@ def _verify(temporary: str, end: int, source: FileSource, plan: Plan, progress: 
         )  # fmt: skip
         progress.finish()
         if wrong is not None:
-            raise PackFailed(f"the packed copy is not the original: {wrong}")
+            raise PackFailed(f"{source.path}: the packed copy is not the original: {wrong}")
         # Two sets of columns at a time would be too much for a large file.
         for done in (plan.columns, plan.later_columns):
             if done is not None:
                 done.forget()
-        found = file_columns(made, _refuse, options=Options(previous=True), progress=progress)
-        check_histories(made, found.columns.odd_previous, _refuse)
+        refuse = partial(_refuse, source.path)
+        found = file_columns(made, refuse, options=Options(previous=True), progress=progress)
+        check_histories(made, found.columns.odd_previous, refuse)
     columns = found.columns
     if found.end != end or found.tail:
-        raise PackFailed(f"the packed copy ends at {found.end}, not at {end}")
+        raise PackFailed(f"{source.path}: the packed copy ends at {found.end}, not at {end}")
     contents = _contents(columns, end)
     for finding in contents.findings:
         if finding.target is not None and _is_there(source, finding.target):
-            raise PackFailed(
-                f"{oid_text(finding.oid or 0)} refers to {oid_text(finding.target)}, which the packed copy has lost"
-            )
+            who, lost = oid_text(finding.oid or 0), oid_text(finding.target)
+            raise PackFailed(f"{source.path}: {who} refers to {lost}, which the packed copy has lost")
     columns.forget_references()
     return columns, contents
 
@@ -213,5 +214,5 @@ def _is_there(source: FileSource, oid: int) -> bool:
     return True
 
 
-def _refuse(damage: Damage) -> None:
-    raise PackFailed(f"the packed copy does not read back: {damage}")
+def _refuse(path: str, damage: Damage) -> None:
+    raise PackFailed(f"{path}: the packed copy does not read back: {damage}")

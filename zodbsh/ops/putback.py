@@ -112,12 +112,12 @@ def put_back(
         check_tail(tail, file, progress)
         targets = _blob_targets(source, tail)
         if _is_back(source, tail):
-            return_blobs(tail, targets)
+            return_blobs(tail, path, targets)
             kept, trouble = _end(tail, keep=keep)
             return result._replace(already=True, kept=kept, trouble=trouble)
         _require_fit(source, tail, spec, progress)
         require_room(os.path.dirname(path), header.base_end + header.length + _SPARE, f"putting back {spec.text}")
-        made = return_blobs(tail, targets)
+        made = return_blobs(tail, path, targets)
         ended: list[tuple[str | None, str | None]] = []
         try:
             trouble = refile(

@@ -122,19 +122,18 @@ def recover(
             return recovery.result(recovery.rebuild(_Nowhere()))
         with failing_well(path, "recovered"):
             require_room(os.path.dirname(out), file.limit, f"recovering {path}")
-            # Whoever may not read the damaged file may not read the new one.
-            mode = os.fstat(file.fd).st_mode & 0o666
             # From the moment when all is written, signals wait until it has its name.
             with (
                 ExitStack() as held,
                 BlobStage(spec, out, wanted=blobs) as stage,
-                staged(out, exclusive=True, mode=mode) as temporary,
+                # Whoever may not read the damaged file may not read the new one.
+                staged(out, exclusive=True, like=path) as temporary,
             ):
                 result, index = recovery.write(temporary, out, stage)
                 held.enter_context(uninterrupted())
     # Whoever finds no index makes one.
     with suppress(OSError, ZodbshError):
-        publish(f"{out}.index", lambda output: output.writelines(index), exclusive=True, mode=mode)
+        publish(f"{out}.index", lambda output: output.writelines(index), exclusive=True, like=path)
     return result
 
 
@@ -165,7 +164,7 @@ class _Recovery:
             check = verify(source, progress=self.progress)
             broken = [finding for finding in check.findings if finding.kind == FRAMING]
             if broken:
-                raise StorageIOError(f"the new file is not what was written: {broken[0].message}; nothing changed")
+                raise StorageIOError(f"{out} is not what was written: {broken[0].message}; nothing changed")
             result = self.result(rebuilt, source)
             positions = sorted(source.positions().items())
             index = list(index_bytes(os.path.getsize(temporary), positions))

@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name, holds_blobs
+from zodbsh.db.beside import leave_to_owner
 from zodbsh.errors import DatabaseNotFound
 from zodbsh.ids import MAX_ID
 from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, link_or_copy, temporary_name, uninterrupted
-from zodbsh.source.file import FileSource
+from zodbsh.source.file import FileSource, blobs_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,7 @@ class BlobStage:
         self.files = self.copied = self.left = 0
         self._target = f"{out}.blobs"
         self._published = False
+        self._database = spec.path
         self._source = _source_folder(spec) if wanted else None
         if wanted and os.path.lexists(self._target):
             raise AlreadyExists(f"{self._target} exists already")
@@ -79,7 +81,9 @@ class BlobStage:
         """Give the folder its name. Raises OSError."""
         if self.folder is None:
             return
+        leave_to_owner(os.path.join(self.folder, _LAYOUT_MARKER), self._database)
         for where, _, _ in os.walk(self.folder):
+            leave_to_owner(where, self._database)
             fsync_folder(where)
         # A folder is renamed only onto nothing, or onto an empty one.
         os.rename(self.folder, self._target)
@@ -107,7 +111,7 @@ def _source_folder(spec: Spec) -> str | None:
         if not os.path.isdir(spec.blob_dir):
             raise DatabaseNotFound(f"there is no folder {spec.blob_dir}", hint="Name the folder of the blob files.")
         return spec.blob_dir
-    folder = f"{spec.path}.blobs"
+    folder = blobs_beside(spec.path)
     return folder if os.path.isdir(folder) and holds_blobs(folder) else None
 
 

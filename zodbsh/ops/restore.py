@@ -226,7 +226,7 @@ class _Restoring:
         plan, out = self._plan, self._out
         size = sum(piece.size or 0 for piece in plan.pieces)
         real = place_of(out)
-        require_room(os.path.dirname(real), size + size // 50, "the restored database")
+        require_room(os.path.dirname(real), size + size // 50, f"restoring {out}")
         mode = stat.S_IMODE(os.stat(plan.pieces[0].path).st_mode) & 0o666 | 0o600
         old = os.path.realpath(out) + OLD if self._replaces else None
         # From the moment when all is written, signals wait until every name is given.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Self
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name
+from zodbsh.db.beside import leave_to_owner
 from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
 from zodbsh.findings import Finding
@@ -92,10 +93,10 @@ class NewBlobs:
         # An empty folder is renamed over, and nothing of it stays.
         self._fills = is_empty_folder(self.target)
         self._replaces = os.path.lexists(self.target) and not self._fills
-        if self._fills or self._replaces:
-            _dress(self._staged, self.target)
         if self._replaces:
             self._extra = _add_old(self._staged, self.target, folders)
+        if self._fills or self._replaces:
+            _dress(self._staged, self.target)
         for folder in sorted(folders, reverse=True):
             fsync_folder(folder)
         progress.finish()
@@ -166,14 +167,12 @@ def _make_folders(folder: str, top: str, made: set[str]) -> None:
 
 
 def _dress(staged: str, old: str) -> None:
-    """Give the new folder the old one's mode and, as far as the system lets us, owner."""
-    status = os.stat(old)
-    os.chmod(staged, stat.S_IMODE(status.st_mode))
-    if (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid()):
-        return
-    for where, _, _ in os.walk(staged):
-        with suppress(PermissionError):
-            os.chown(where, status.st_uid, status.st_gid)
+    """Give the new folder the old one's mode and, with all that was made for it, owner."""
+    shutil.copymode(old, staged)
+    for where, _, files in os.walk(staged):
+        leave_to_owner(where, old)
+        for name in files:
+            leave_to_owner(os.path.join(where, name), old)
 
 
 def _add_old(staged: str, old: str, made: set[str]) -> list[str]:

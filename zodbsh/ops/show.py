@@ -65,20 +65,18 @@ def show(source: Source, wanted: str, *, limit: int | None = None, budget: int =
     deleted, those before it), as far as ``budget`` objects reach. Raises TransactionNotFound, UsageError.
     """
     transaction = find_transaction(source, wanted)
-    size = 0
-    oids = set()
     # An undo by ZODB itself may have written an object more than once: the last record holds.
+    sizes: dict[int, int] = {}
     last: dict[int, Revision] = {}
     for revision in source.records(transaction):
-        oids.add(revision.oid)
-        size += len(revision.data or b"") if revision.data_tid is None else 0
-        if limit is None or len(oids) <= limit or revision.oid in last:
+        sizes[revision.oid] = len(revision.data or b"")
+        if limit is None or len(sizes) <= limit or revision.oid in last:
             last[revision.oid] = revision
     revisions = list(last.values())
     extension, trouble = _extension(transaction.extension)
     places = _places(source, transaction.tid, revisions, budget)
     shown = tuple(_object(source, revision, places.get(revision.oid)) for revision in revisions)
-    return ShownTransaction(transaction, extension, trouble, len(oids), size, shown)
+    return ShownTransaction(transaction, extension, trouble, len(sizes), sum(sizes.values()), shown)
 
 
 def find_transaction(source: Source, wanted: str) -> Transaction:
@@ -92,7 +90,7 @@ def find_transaction(source: Source, wanted: str) -> Transaction:
     near = [f"{tid_text(found.tid)} ({time_text(found.tid)})" for found in (before, after) if found is not None]
     hint = f"The nearest: {' and '.join(near)}." if near else "The database holds no transaction."
     what = f"no transaction {tid_text(tid)}" if exact else f"no transaction at or before {time_text(tid)}"
-    raise TransactionNotFound(what, hint=hint)
+    raise TransactionNotFound(f"{source.info().name}: {what}", hint=hint)
 
 
 def _extension(raw: bytes) -> tuple[Value, str | None]:

@@ -27,7 +27,7 @@ from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import UNDECODABLE
 from zodbsh.record.decode import RecordError, decode_record, strong_references
 from zodbsh.source.base import Source, Transaction
-from zodbsh.source.file import FileSource
+from zodbsh.source.file import FileSource, blobs_beside
 from zodbsh.source.snapshot import Snapshot
 from zodbsh.stage import store
 
@@ -115,7 +115,8 @@ def plan_undo(
     held = {revision.oid for found in transactions for revision in source.records(found)}
     undoing = work_out(source, transactions)
     if ROOT_OID in undoing.deleted or any(clash.oid == ROOT_OID and clash.before is None for clash in undoing.clashes):
-        raise UndoesRoot(f"transaction {tid_text(transactions[-1].tid)} created the root: it cannot be undone")
+        tid = tid_text(transactions[-1].tid)
+        raise UndoesRoot(f"{source.info().name}: transaction {tid} created the root: it cannot be undone")
     # A file's graph is read at once; in any other storage the ways are looked for one by one.
     graph = ObjectGraph.read(Snapshot(source), progress=progress) if isinstance(source, FileSource) else None
     dangling = left_dangling(source, undoing, graph)
@@ -127,7 +128,7 @@ def plan_undo(
         len(held),
         undoing,
         _diff(source, undoing, places),
-        explain(source, undoing.clashes[:_EXPLAINED], places),
+        explain(source, undoing.clashes[:_EXPLAINED], places, undone={found.tid for found in transactions}),
         with_what_followed(source, (found.tid for found in transactions)) if undoing.clashes else (),
         tuple(_finding(found, undoing, places) for found in dangling),
         _staged(spec, held),
@@ -228,15 +229,15 @@ def _with_blobs(spec: Spec, plan: UndoPlan) -> Spec:
     """Name the folder of blobs beside the file where the undo writes a blob: ZODB looks for none by itself."""
     if spec.kind != "file" or spec.blob_dir is not None or not plan.undoing.blobs:
         return spec
-    return replace(spec, blob_dir=f"{spec.path}.blobs")
+    return replace(spec, blob_dir=blobs_beside(spec.path))
 
 
 def _undoable(source: Source, tid: int) -> Transaction:
-    found = find_transaction(source, tid_text(tid))
+    found, name = find_transaction(source, tid_text(tid)), source.info().name
     if found.status == "p":
-        raise NothingToUndo(f"transaction {tid_text(tid)} was packed: what was before it is gone")
+        raise NothingToUndo(f"{name}: transaction {tid_text(tid)} was packed: what was before it is gone")
     if found.status != " ":
-        raise NothingToUndo(f"transaction {tid_text(tid)} does not count: its status is {found.status!r}")
+        raise NothingToUndo(f"{name}: transaction {tid_text(tid)} does not count: its status is {found.status!r}")
     return found
 
 
@@ -257,7 +258,7 @@ def _conflicts(source: Source, plan: UndoPlan, spec: Spec, why: Callable[[bytes]
     clashes = plan.clashes
     if why is not None:
         places = {clash.oid: Place(clash.path) for clash in plan.clashes}
-        clashes = explain(source, plan.undoing.clashes[:_EXPLAINED], places, why=why)
+        clashes = explain(source, plan.undoing.clashes[:_EXPLAINED], places, undone=set(plan.tids), why=why)
     together = plan.together
     clash = next((clash for clash in clashes if not clash.mergeable), clashes[0]) if clashes else None
     what = "an object" if clash is None else f"{clash.path} ({oid_text(clash.oid)})"

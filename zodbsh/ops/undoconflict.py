@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.compare import compare_records
@@ -30,8 +32,8 @@ _ROUNDS = 50
 class UndoClash(NamedTuple):
     """One object that a transaction cannot simply be undone for.
 
-    ``tid`` is the undone transaction; ``later`` are those that changed the object since, newest first,
-    ``later_more`` counts more of them. ``attributes`` are those that differ between before (``base``), after
+    ``tid`` is the undone transaction; ``later`` are those that changed the object since and are not undone, too, newest
+    first, ``later_more`` counts more of them. ``attributes`` are those that differ between before (``base``), after
     (``ours``) and now (``theirs``); ``both`` names those that were changed by the transaction and later again.
     ``mergeable`` tells that ZODB asks the class to merge the states; ``reason`` says what is in the way.
     """
@@ -53,11 +55,15 @@ def explain(
     clashes: Iterable[Clash],
     places: Mapping[int, Place],
     *,
+    undone: AbstractSet[int],
     why: Callable[[bytes], str] | None = None,
 ) -> tuple[UndoClash, ...]:
-    """Describe clashes; ``why`` says of a record why its class did not merge it. Raises FramingDamage."""
+    """Describe clashes of the transactions ``undone``; ``why`` says of a record why its class did not merge it.
+
+    Raises FramingDamage.
+    """
     return tuple(
-        _explained(source, clash, places[clash.oid].path if clash.oid in places else oid_text(clash.oid), why)
+        _explained(source, clash, places[clash.oid].path if clash.oid in places else oid_text(clash.oid), undone, why)
         for clash in clashes
     )
 
@@ -95,12 +101,15 @@ def require_blobs_kept(session: Session, tid: int) -> None:
         raise Unsupported(f"{session.spec.text} is open without its folder of blobs", hint="Open it with --blobs DIR.")
 
 
-def _explained(source: Source, clash: Clash, path: str, why: Callable[[bytes], str] | None) -> UndoClash:
+def _explained(
+    source: Source, clash: Clash, path: str, undone_too: AbstractSet[int], why: Callable[[bytes], str] | None
+) -> UndoClash:
     before, undone, now = (_decoded(data) for data in (clash.before, clash.undone, clash.now))
     data = next((data for data in (clash.now, clash.undone, clash.before) if data is not None), b"")
-    later = [revision.tid for revision in source.history(clash.oid) if revision.tid > clash.tid]
+    since = takewhile(lambda revision: revision.tid > clash.tid, source.history(clash.oid))
+    later = [revision.tid for revision in since if revision.tid not in undone_too]
     by_undone = {change.name for change in compare_records(before, undone)} if before and undone else set()
-    since = {change.name for change in compare_records(undone, now)} if undone and now else set()
+    by_later = {change.name for change in compare_records(undone, now)} if undone and now else set()
     return UndoClash(
         path=path,
         oid=clash.oid,
@@ -111,7 +120,7 @@ def _explained(source: Source, clash: Clash, path: str, why: Callable[[bytes], s
         later=tuple(found for tid in later[:_NAMED] for found in source.transactions(tid, tid)),
         later_more=max(0, len(later) - _NAMED),
         attributes=tuple(three_sides(before, now, undone)) if before and undone and now else (),
-        both=tuple(sorted(by_undone & since)),
+        both=tuple(sorted(by_undone & by_later)),
     )
 
 

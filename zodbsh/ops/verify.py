@@ -20,6 +20,7 @@ from zodbsh.ids import MAX_ID, ROOT_OID, oid_text
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import AlreadyExists
 from zodbsh.record.shape import edges
+from zodbsh.source.columns import check_histories
 from zodbsh.source.file import FileSource
 from zodbsh.source.snapshot import Snapshot
 
@@ -153,7 +154,7 @@ class _Check:
         if isinstance(source, FileSource):
             found = source.survey(options=options, at=self.at, on_damage=self._damaged, progress=self.progress)
             self.columns, self.end, self.tail = found.columns, found.end, found.tail
-            self.findings += _previous(source, self.columns)
+            check_histories(source.file, self.columns.odd_previous, self._damaged)
             # Where records are lost, nobody knows what an index or a blob folder should hold.
             self.damaged = any(finding.kind == FRAMING for finding in self.findings)
             if found.whole and not self.damaged:
@@ -214,16 +215,6 @@ class _Check:
 
     def _offset(self, where: int) -> int | None:
         return where & ~POINTS_BACK if isinstance(self.source, FileSource) else None
-
-
-def _previous(source: FileSource, columns: Columns) -> Iterator[Finding]:
-    """Yield pointers to earlier records that lead to no record of the object."""
-    from zodbsh.filestorage.framing import leads_to_record
-
-    for oid, tid, where, previous in columns.odd_previous:
-        if not leads_to_record(source.file, oid, previous):
-            message = f"previous record: points to {previous}, where there is no record of this object"
-            yield Finding(FRAMING, oid, tid, where, message)
 
 
 def _undecodable(columns: Columns) -> Iterator[Finding]:

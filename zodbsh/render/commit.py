@@ -100,6 +100,7 @@ class ConflictView(NamedTuple):
                     "oid": oid_text(item.oid),
                     "class": item.class_,
                     "base_tid": tid_text(item.base_tid),
+                    "base_known": item.base_known,
                     "their_tid": None if item.their_tid is None else tid_text(item.their_tid),
                     "attributes": [
                         {

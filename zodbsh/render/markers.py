@@ -163,10 +163,3 @@ def state_json(record: Record) -> object:
     for key, child in zip(state.keys, state.children[1:], strict=True):
         inside += [key, child]
     return {"@children": map(Marked, inside), "@first": Marked(state.first)}
-
-
-def record_json(record: Record) -> object:
-    """Return a whole record for the encoder: class and state, as the codec prints it."""
-    class_ = record.class_
-    names: object = [class_.module, class_.name] if isinstance(class_, Global) else Marked(class_)
-    return {"@cls": names, "@s": state_json(record)}

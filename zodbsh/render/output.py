@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TextIO
 
 from zodbsh.errors import ExitCode, ZodbshError
-from zodbsh.render.gate import escape_lines
+from zodbsh.render.gate import escape, escape_lines
 
 if TYPE_CHECKING:
     from zodbsh.progress import Progress
@@ -93,11 +93,11 @@ class Output(NamedTuple):
     def note(self, text: str) -> None:
         """Say something beside the result; not with ``--quiet``."""
         if not self.quiet:
-            self.say(text)
+            self.say(escape(text))
 
     def warn(self, text: str) -> None:
         """Say what the user must know, even with ``--quiet``."""
-        self.say(f"warning: {text}")
+        self.say(f"warning: {escape(text)}")
 
     def progress(self) -> Progress:
         """Return a progress bar on stderr where someone watches, and nothing elsewhere."""

@@ -46,15 +46,15 @@ class TakeBackPlanView(NamedTuple):
             f"{count_text(plan.objects, 'object')}, {size_text(plan.bytes)}{blobs}:"
         )
         page.gap()
-        shown = plan.removed[-_SHOWN:]
-        if plan.transactions > len(shown):
-            page.line(f"  ({plan.transactions - len(shown):,} more)")
+        shown = plan.removed[:_SHOWN]
         rows = [
             (tid_text(tid), time_text(tid), text_of(transaction.user), text_of(transaction.description), objects)
             for transaction, objects in shown
             for tid in (transaction.tid,)
         ]
         page.table(Rows(("tid", "time", "user", "description", "objects"), rows), right=("objects",), indent="  ")
+        if plan.transactions > len(shown):
+            page.line(f"  (... and {plan.transactions - len(shown):,} later ones)")
         for number, finding in enumerate(plan.findings[:_SHOWN]):
             if not number:
                 page.gap()

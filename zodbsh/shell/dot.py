@@ -97,9 +97,9 @@ def _may_commit(shell: Shell) -> bool:
 
 
 def _unknown(shell: Shell, name: str) -> UsageError:
-    from difflib import get_close_matches
+    from zodbsh.near import near_names
 
     names = [*shell_commands(shell), *table_names(shell)]
-    near = get_close_matches(name, names, n=1)
+    near = near_names(name, names, limit=1)
     hint = f"Did you mean .{near[0]}?" if near else "`.help` lists the commands."
     return UsageError(f"no command .{name}", hint=hint)

@@ -93,7 +93,7 @@ def keep(session: Session, *, note: str = "", user: str = "", places: FindPlaces
     _require_useful(session)
     if session.at is not None and not session.known_stage and store.load(session.spec) is not None:
         raise StageConflict(
-            "a stage waits already, and changes of the past cannot be added to it",
+            f"{session.spec.text}: a stage waits already, and changes of the past cannot be added to it",
             hint="Nothing was staged. `zodbsh commit` or `zodbsh abort` settles the one that waits.",
         )
     if session.transaction.isDoomed():

@@ -85,7 +85,7 @@ def replay(stage: Stage, storage: Any, *, name: str, note: str = "", user: str =
         entry.oid: from_bytes(storage.new_oid()) for entry in stage.entries if entry.new and entry.oid != ROOT_OID
     }
     entries = renumber(stage.entries, numbers)
-    _check_there(storage, entries)
+    _check_there(storage, name, entries)
     # Blobs are looked at before anything is begun.
     if any(entry.blob is not None for entry in entries) and not IBlobStorage.providedBy(storage):
         raise Unsupported(f"{name} is open without its folder of blobs", hint="Give the folder with --blobs DIR.")
@@ -95,27 +95,28 @@ def replay(stage: Stage, storage: Any, *, name: str, note: str = "", user: str =
         try:
             conflicts = [entry for entry in entries if not _stored(storage, entry, meta)]
             if not conflicts:
-                _check_reads(storage, stage, meta)
+                _check_reads(storage, name, stage, meta)
                 resolved = tuple(from_bytes(oid) for oid in storage.tpc_vote(meta) or ())
         except ConflictError as exc:
             storage.tpc_abort(meta)
-            raise _conflict(storage, entries, _blamed(exc, entries)) from exc
+            raise _conflict(storage, name, entries, _blamed(exc, entries)) from exc
         except BaseException:
             storage.tpc_abort(meta)
             raise
         if conflicts:
             storage.tpc_abort(meta)
-            raise _conflict(storage, entries, conflicts)
+            raise _conflict(storage, name, entries, conflicts)
         tid = _finish(storage, meta, name)
     return Replayed(tid, len(entries), resolved, numbers)
 
 
-def _check_reads(storage: Any, stage: Stage, meta: TransactionMetaData) -> None:
+def _check_reads(storage: Any, name: str, stage: Stage, meta: TransactionMetaData) -> None:
     for read in stage.reads:
         try:
             storage.checkCurrentSerialInTransaction(to_bytes(read.oid), to_bytes(read.serial), meta)
         except POSKeyError:
-            raise Conflict(f"object {oid_text(read.oid)}, which the changes depend on, was deleted") from None
+            oid = oid_text(read.oid)
+            raise Conflict(f"{name}: object {oid}, which the changes depend on, was deleted") from None
 
 
 def _finish(storage: Any, meta: TransactionMetaData, name: str) -> int:
@@ -162,7 +163,7 @@ def _serial(storage: Any, oid: int) -> int | None:
         return None
 
 
-def _check_there(storage: Any, entries: tuple[Entry, ...]) -> None:
+def _check_there(storage: Any, name: str, entries: tuple[Entry, ...]) -> None:
     """Raise StageDangling where an entry refers to an object that is gone.
 
     A reference that the stored record has as well, dangling as it may be, is not
@@ -184,7 +185,7 @@ def _check_there(storage: Any, entries: tuple[Entry, ...]) -> None:
         oid, referrers = next(iter(gone.items()))
         more = f" (and {len(gone) - 1} more like it)" if len(gone) > 1 else ""
         raise StageDangling(
-            f"object {oid_text(referrers[0].oid)} of the stage refers to {oid_text(oid)}, which is gone{more}",
+            f"{name}: object {oid_text(referrers[0].oid)} of the stage refers to {oid_text(oid)}, which is gone{more}",
             oids=tuple(gone),
         )
 
@@ -204,13 +205,13 @@ def _blamed(exc: ConflictError, entries: tuple[Entry, ...]) -> list[Entry]:
     return [entry for entry in entries if entry.oid == oid]
 
 
-def _conflict(storage: Any, entries: tuple[Entry, ...], conflicts: list[Entry]) -> ZodbshError:
+def _conflict(storage: Any, name: str, entries: tuple[Entry, ...], conflicts: list[Entry]) -> ZodbshError:
     if not conflicts:
-        return Conflict("an object that the changes depend on was changed by another transaction")
+        return Conflict(f"{name}: an object that the changes depend on was changed by another transaction")
     sides = tuple(_sides(storage, entry) for entry in conflicts)
     which = f"object {oid_text(sides[0].oid)}" if len(sides) == 1 else f"{len(sides)} of {len(entries)} objects"
     was = "was" if len(sides) == 1 else "were"
-    return StageConflicts(f"{which} {was} changed by another transaction since; nothing was written", sides)
+    return StageConflicts(f"{name}: {which} {was} changed by another transaction since; nothing was written", sides)
 
 
 def _sides(storage: Any, entry: Entry) -> Sides:

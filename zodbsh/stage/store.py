@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import BinaryIO
 
+from zodbsh.db.beside import leave_to_owner, make_folders
 from zodbsh.db.changes import Entry
 from zodbsh.db.spec import Spec
 from zodbsh.errors import StorageIOError, Unsupported
@@ -133,7 +134,15 @@ def _publish(spec: Spec, path: str, stage: Stage) -> None:
     def write(file: BinaryIO) -> None:
         file.write(content)
 
-    publish(path, write, verify=verify, mode=_mode(spec))
+    try:
+        publish(path, write, verify=verify, mode=_mode(spec))
+    finally:
+        _leave(path, path)
+
+
+def _leave(made: str, path: str) -> None:
+    """Let the owner of the database of a stage go on with it; of the superuser's own stages there is no such file."""
+    leave_to_owner(made, path.removesuffix(SUFFIX))
 
 
 def _mode(spec: Spec) -> int:
@@ -176,10 +185,10 @@ def _require(path: str, replaces: str) -> None:
     if found == replaces:
         return
     if not found:
-        raise StageConflict("the stage that this work continued was committed or dropped meanwhile")
+        raise StageConflict(f"{path}: the stage that this work continued was committed or dropped meanwhile")
     if found == "damaged":
         raise StageDamaged(f"{path}: there is a damaged stage")
-    raise StageConflict("another process staged changes meanwhile")
+    raise StageConflict(f"{path}: another process staged changes meanwhile")
 
 
 @contextmanager
@@ -193,6 +202,8 @@ def _locked(path: str) -> Iterator[None]:
         with uninterrupted():
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
+                # A kill leaves it there.
+                _leave(lock, path)
                 if _taken(lock, descriptor):
                     try:
                         yield
@@ -274,7 +285,7 @@ def _keep_blob(path: str, id_: str, entry: Entry) -> Entry:
         return entry
     target = _blob_path(path, id_, entry.oid)
     folder = os.path.dirname(target)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    make_folders(folder, path.removesuffix(SUFFIX), 0o700)
     # The stage, once it is there, needs the folder's name as well as those in it.
     fsync_folder(os.path.dirname(folder))
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -282,6 +293,7 @@ def _keep_blob(path: str, id_: str, entry: Entry) -> Entry:
         shutil.copyfileobj(source, out, _CHUNK)
         out.flush()
         os.fsync(out.fileno())
+    _leave(target, path)
     fsync_folder(folder)
     return entry._replace(blob=target)
 
