@@ -198,6 +198,12 @@ def fsync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+def fsync_folders(top: str) -> None:
+    """Make the names in a folder, and in all below it, survive a power failure."""
+    for where, _, _ in os.walk(top):
+        fsync_folder(where)
+
+
 def sync_file(path: str) -> None:
     """Make a file's content survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -18,10 +18,11 @@ from fixtures import (
     staged,
     superseded,
     taken_back,
+    to_pack,
     to_take_back,
     undoable,
 )
-from folder_states import both, copies, only_database, recovered, replaced, with_tail
+from folder_states import both, copies, only_database, packed, recovered, replaced, with_tail
 
 BLOBS = ("--blobs", f"{NAME}.blobs")
 SCRIPT = """
@@ -78,7 +79,7 @@ COMMANDS = [
         "staged:", twice=True,
     ),
     Command("commit", staged, ("commit", NAME, *BLOBS), both, "committed:"),
-    Command("pack", database, ("pack", NAME, "-y", *BLOBS), both, "packed up to", troubled=1),
+    Command("pack", to_pack, ("pack", NAME, "-y", *BLOBS), packed, "packed up to", troubled=1),
     Command("abort", staged, ("abort", NAME, "-y"), both, "dropped: "),
     Command("backup", database, ("backup", NAME, BACKUPS), copies, "full backup", usual=FOLDER, threads=True),
     Command("increment", backed_up, ("backup", NAME, BACKUPS), copies, "increment backup", threads=True),

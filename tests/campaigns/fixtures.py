@@ -72,11 +72,16 @@ def undoable(folder):
     (folder / TID).write_text(f"{tids(folder)[-1]:016x}")
 
 
-def to_take_back(folder):
-    """The database, the tid of a transaction that has three after it, and what the database is with them."""
+def to_pack(folder):
+    """The database, and a note of what it is."""
     database(folder)
-    (folder / TID).write_text(f"{tids(folder)[-4]:016x}")
     (folder / WHOLE_STATE).write_text(content_digest(folder / NAME))
+
+
+def to_take_back(folder):
+    """The database, a note of what it is, and the tid of a transaction that has three after it."""
+    to_pack(folder)
+    (folder / TID).write_text(f"{tids(folder)[-4]:016x}")
 
 
 def taken_back(folder):

@@ -109,6 +109,19 @@ def replaced(folder):
     return (found, _content(folder, f"{NAME}.old", f"{NAME}.blobs.old"))
 
 
+def packed(folder):
+    """Return the database, and what it was before: a packed one's old file stays, with each blob it refers to."""
+    found = both(folder)
+    if content_digest(folder / NAME) == (folder / WHOLE_STATE).read_text():
+        return (*found, MISSING)
+    with _scratch(folder) as scratch:
+        shutil.copyfile(folder / f"{NAME}.old", scratch / NAME)
+        for name in (f"{NAME}.blobs", f"{NAME}.blobs.old"):
+            if (folder / name).exists():
+                shutil.copytree(folder / name, scratch / f"{NAME}.blobs", dirs_exist_ok=True)
+        return (*found, database_state(scratch / NAME)[1:])
+
+
 def recovered(folder):
     """Return the new database, and the damaged one with its blobs."""
     return (database_state(folder / NAME), _content(folder, DAMAGED))

@@ -120,7 +120,7 @@ def test_a_later_revision_of_what_was_garbage_keeps_its_file(tmp_path: Path) -> 
     assert findings(path) == []
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", ["before", "after", "between"])
 def test_a_pack_that_is_killed_is_finished_by_the_next(
     path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -132,12 +132,15 @@ def test_a_pack_that_is_killed_is_finished_by_the_next(
     if moment == "before":
         monkeypatch.setattr(packfile, "drop_indexes", killed)
         monkeypatch.setattr(packblobs, "take_back", lambda _: None)
-    else:
+    elif moment == "after":
         monkeypatch.setattr(packblobs, "carry_out", killed)
+    else:
+        monkeypatch.setattr(packblobs, "_remove_empty", killed)
     with pytest.raises(KeyboardInterrupt):
         packed(path)
     assert Path(f"{path}{packblobs.JOURNAL}").exists()
-    assert blobs(f"{path}.blobs") == [b"first", b"garbage", b"inner", b"second"]
+    left = [b"garbage", b"inner", b"second"] if moment == "between" else [b"first", b"garbage", b"inner", b"second"]
+    assert blobs(f"{path}.blobs") == left
     assert [kind for kind in findings(path) if kind != "blob-orphaned"] == []
     monkeypatch.undo()
     packed(path)

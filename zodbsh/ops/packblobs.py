@@ -21,6 +21,7 @@ from zodbsh.ids import oid_text, tid_text
 from zodbsh.publish import (
     OutcomeUnknown,
     fsync_folder,
+    fsync_folders,
     link_or_copy,
     publish,
     require_room,
@@ -120,7 +121,8 @@ def carry_out(path: str, folder: Folder, *, keep_old: bool) -> int:
             names = [blob_name(folder.layout, oid, tid) for oid, tid in going if not _has(source, oid, tid)]
         finally:
             source.close()
-        if keep_old and names:
+        # Once one has gone, all of them are in ``<blobs>.old``, which must not be made anew from what is left.
+        if keep_old and names and all(os.path.lexists(os.path.join(folder.path, name)) for name in names):
             _keep_all(folder)
         for name in names:
             with suppress(FileNotFoundError):
@@ -177,6 +179,8 @@ def _keep_all(folder: Folder) -> None:
                     make_folders(os.path.join(new, parent), folder.path)
                     made.add(parent)
                 link_or_copy(found.path, os.path.join(new, name))
+        # The files that go have their second names on the disk first.
+        fsync_folders(new)
         if os.path.lexists(old):
             aside = temporary_name(old)
             os.rename(old, aside)
