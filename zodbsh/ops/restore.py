@@ -29,9 +29,9 @@ from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.findings import Finding
 from zodbsh.ids import MAX_ID, tid_text
-from zodbsh.ops.backupblobs import blob_revisions
 from zodbsh.ops.backupchain import Piece, check_order, facts, pieces, recorded_blobs
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
+from zodbsh.ops.blobrevisions import blob_revisions
 from zodbsh.ops.restoreblobs import NewBlobs
 from zodbsh.ops.restoreplace import OLD, blobs_of, check_owner, check_places, place_of
 from zodbsh.progress import SILENT, Progress

@@ -14,7 +14,8 @@ from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.backupblobs import Wanted, add_file, blob_file, digest_of, size_of
+from zodbsh.ops.backupblobs import add_file, blob_file, digest_of, size_of
+from zodbsh.ops.blobrevisions import Wanted
 from zodbsh.ops.restoreplace import OLD, is_empty_folder
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, exchange, fsync_folder, temporary_name, uninterrupted
