@@ -88,11 +88,11 @@ def copy_range(
         return digester.finish()
 
 
-def read_range(file: DataFile, start: int, end: int) -> Iterator[bytes]:
-    """Yield the bytes from ``start`` to ``end`` in chunks. Raises StorageIOError where the file ends before."""
+def read_range(file: DataFile, start: int, end: int, size: int = CHUNK) -> Iterator[bytes]:
+    """Yield the bytes from ``start`` to ``end``, so many at a time. Raises StorageIOError where the file ends before."""
     position = start
     while position < end:
-        wanted = min(CHUNK, end - position)
+        wanted = min(size, end - position)
         data = file.read(position, wanted)
         if len(data) < wanted:
             raise StorageIOError(f"{file.path} has become shorter while it was read: {position + len(data)} bytes")

@@ -20,6 +20,9 @@ from zodbsh.publish import without_signals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Large enough to be quick, and so small that the memory of the last one is used again.
+_STRIDE = 1 << 16
+
 
 class Comparison(NamedTuple):
     """``changed`` is where the database begins to differ from what was recorded (to a chunk), None where it holds all.
@@ -116,14 +119,19 @@ def _side_by_side(
 
 def _digest_and_sameness(file: DataFile, data: DataFile, piece: Piece, place: int) -> tuple[str, str]:
     """Return the digest of a chunk of the database, and what is wrong with the data file's, "" for nothing."""
-    ours = _chunk(file, place, piece.start + (piece.size or 0))
-    try:
-        theirs = data.read(place - piece.start, len(ours))
-    except StorageIOError as exc:
-        return sha256(ours).hexdigest(), exc.message
-    first, last = place - piece.start, place - piece.start + len(ours)
-    same = "" if ours == theirs else f"{piece.path} is damaged: bytes {first:,} to {last:,} are not what was written"
-    return sha256(ours).hexdigest(), same
+    end = min(place + CHUNK, piece.start + (piece.size or 0))
+    first, last = place - piece.start, end - piece.start
+    digest, trouble = sha256(), ""
+    for ours in read_range(file, place, end, _STRIDE):
+        digest.update(ours)
+        try:
+            same = bool(trouble) or data.read(place - piece.start, len(ours)) == ours
+        except StorageIOError as exc:
+            same, trouble = True, exc.message
+        if not same:
+            trouble = f"{piece.path} is damaged: bytes {first:,} to {last:,} are not what was written"
+        place += len(ours)
+    return digest.hexdigest(), trouble
 
 
 def _trouble_of(piece: Piece) -> str:
@@ -138,8 +146,7 @@ def _trouble_of(piece: Piece) -> str:
 
 
 def _digest(file: DataFile, place: int, *, end: int) -> str:
-    return sha256(_chunk(file, place, end)).hexdigest()
-
-
-def _chunk(file: DataFile, place: int, end: int) -> bytes:
-    return b"".join(read_range(file, place, min(place + CHUNK, end)))
+    digest = sha256()
+    for data in read_range(file, place, min(place + CHUNK, end), _STRIDE):
+        digest.update(data)
+    return digest.hexdigest()
