@@ -4,9 +4,10 @@
 
 The peers differ in what they do: repozo neither scans the database's framing nor reads back what it wrote; its
 ``--verify`` is counted separately. Before an increment both read what the last backup has and compare it with the
-database, unless they are told to be quick: then zodbsh still compares the database with the digests of all of it, repozo
-with those of the last increment (here there is none, so that is all of it, too). The file (a million objects, 0.5 GB) is made once and kept in the system's temporary
-folder. Exits 1 where a claim is not met.
+database, unless they are told to be quick: then zodbsh still compares the database with the digests of all of it,
+repozo with those of the last increment (here there is none, so that is all of it, too).
+The file (a million objects, 0.5 GB) is made once and kept in the temporary folder. Exits 1 where a claim is not
+met.
 """
 
 import argparse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -60,9 +61,9 @@ def command(
     are hard-linked, or copied once. The backup counts when it was read back, and only then
     --keep removes older ones. The files are repozo's, so that `repozo -R` restores them, too.
 
-    Exit status 1: the backup was made, but files of blobs are missing, the last backup was
-    damaged, bytes of the database have changed in place, or older backups could not be
-    removed; or --verify has found something.
+    Exit status 1: the backup was made, but files of blobs are missing, or were in the
+    backup; the last backup was damaged; bytes of the database have changed in place; or
+    older backups could not be removed. With --verify: something was found.
     """
     if listing or verify:
         return _look(
@@ -99,7 +100,7 @@ def _look(
     # In the shell the database takes no word from the line.
     if database is not None and database.session is None:
         if folder is not None:
-            raise UsageError("there is one folder to look at", hint="zodbsh backup --list DIR")
+            raise UsageError("there is one folder to look at", hint=f"zodbsh backup --list {quote(folder)}")
         folder = database.text
     if folder is None:
         raise UsageError("which folder?", hint="zodbsh backup --list DIR")

@@ -58,7 +58,7 @@ def command(
             raise UsageError("--to-stdout goes without OUT, --force and --blobs")
         return _to_stdout(folder, tid, output)
     if out is None:
-        raise UsageError("where to?", hint="zodbsh restore DIR OUT, or --to-stdout.")
+        raise UsageError("where to?", hint=f"`zodbsh restore {quote(folder)} OUT`, or --to-stdout.")
     if no_blobs and blobs is not None:
         raise UsageError("--blobs and --no-blobs exclude each other")
     from zodbsh.ops.restore import restore

@@ -13,6 +13,7 @@ import stat
 import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.errors import StorageIOError, Unsupported
@@ -156,8 +157,12 @@ class _Run:
         self._found.append(Finding(kind, None, None, offset, message))
 
     def _prune(self, result: BackupResult, keep: int, bad: str) -> BackupResult:
+        job = self._job
         try:
-            return result._replace(pruned=prune(self._job.path, keep, self._job.progress, bad=bad))
+            return result._replace(pruned=prune(job.path, keep, job.progress, bad=bad))
+        except BackupDamaged as exc:
+            again = f"`zodbsh backup {quote(job.name)} {quote(job.path)} --full` makes a new full backup."
+            raise BackupDamaged(exc.message, folder=job.path, hint=again) from exc
         except OSError as exc:
             # The backup is whole, and older ones are no loss.
             self._find("not-pruned", f"older backups could not be removed: {exc.strerror or exc}")

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from hashlib import file_digest
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from zodbsh.analysis.blobfolder import BlobFile, Odd, blob_files, blob_name
+from zodbsh.analysis.blobfolder import blob_name
 from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import BLOBS, LAYOUT, BackupDamaged, is_leftover
 from zodbsh.ids import oid_text, tid_text
+from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import fsync_folder, publish, temporary_name, uninterrupted
+from zodbsh.publish import fsync_folder, publish, uninterrupted
 
 if TYPE_CHECKING:
     from zodbsh.ops.blobrevisions import Wanted
     from zodbsh.source.file import FileSource
-
-_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 class BlobConflict(StorageIOError):
@@ -115,7 +111,7 @@ def leave_blobs(folder: str, paths: Iterable[str]) -> None:
     for path in paths:
         with suppress(OSError):
             os.unlink(path)
-            _remove_empty(os.path.dirname(path), os.path.join(folder, BLOBS))
+            remove_empty(os.path.dirname(path), os.path.join(folder, BLOBS))
 
 
 def _take(
@@ -202,7 +198,7 @@ class _Store:
             add_file(path, target, copy=self._copy, replace=is_there)
         blob = Blob(oid, tid, os.stat(target).st_size, digest_of(target))
         if recorded is not None and blob != recorded:
-            raise BackupDamaged(f"{target} was not written as it was read")
+            raise BackupDamaged(f"{target} was not written as it was read", folder=os.path.dirname(self.path))
         self.new_bytes += blob.size
         return blob
 
@@ -232,110 +228,9 @@ class _Store:
             os.mkdir(folder, 0o700)
 
 
-def add_file(path: str, target: str, *, copy: bool, replace: bool = False) -> None:
-    """Give a file that nobody changes another name: a link, or a copy where it is asked for or cannot be linked.
-
-    The name is free, or with ``replace`` another file's, which it takes in one step.
-    """
-    if replace and os.path.islink(target):
-        # What it leads to is nobody's to replace.
-        os.unlink(target)
-    if not copy and not os.path.islink(path):
-        try:
-            (_link_over if replace else os.link)(path, target)
-        except OSError as exc:
-            if exc.errno not in _CANNOT_LINK:
-                raise
-        else:
-            return
-    _copy_verified(path, target, exclusive=not replace)
-
-
-def _link_over(path: str, target: str) -> None:
-    temporary = temporary_name(target)
-    try:
-        os.link(path, temporary)
-        os.rename(temporary, target)
-    finally:
-        # Two names of one file are not renamed over each other.
-        with uninterrupted(), suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _copy_verified(path: str, target: str, *, exclusive: bool) -> None:
-    """Copy a file that nobody changes, read it back, and give it the same mode. Raises OSError."""
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-
-        def write(out: BinaryIO) -> None:
-            while data := file.read(1 << 20):
-                out.write(data)
-
-        def verify(temporary: str) -> None:
-            if digest_of(temporary) != digest_of(path):
-                raise StorageIOError(f"{target} was not written as it was read")
-
-        publish(target, write, verify=verify, exclusive=exclusive, mode=stat.S_IMODE(status.st_mode))
-
-
-def digest_of(path: str) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def blob_file(folder: str, oid: int, tid: int) -> str:
-    """Return the path of a blob's file in a folder of backups."""
-    return os.path.join(folder, BLOBS, blob_name(LAYOUT, oid, tid))
-
-
-def stored_blobs(folder: str) -> Iterator[BlobFile | Odd]:
-    """Yield the blob files in a folder of backups."""
-    path = os.path.join(folder, BLOBS)
-    return blob_files(path, LAYOUT) if os.path.isdir(path) else iter(())
-
-
-def sweep_blobs(folder: str) -> None:
-    """Remove what a killed backup has left among the blobs."""
-    for where, _, names in os.walk(os.path.join(folder, BLOBS)):
-        for name in names:
-            if is_leftover(name):
-                os.unlink(os.path.join(where, name))
-
-
-def prune_blobs(folder: str, keep: set[tuple[int, int]]) -> tuple[int, int]:
-    """Remove the blobs that are not kept; return how many, and their bytes. Raises OSError."""
-    removed = size = 0
-    top = os.path.join(folder, BLOBS)
-    for found in list(stored_blobs(folder)):
-        if isinstance(found, Odd) or (found.oid, found.tid) in keep:
-            continue
-        size += os.stat(found.path).st_size
-        os.unlink(found.path)
-        removed += 1
-        _remove_empty(os.path.dirname(found.path), top)
-    return removed, size
-
-
-def _remove_empty(folder: str, top: str) -> None:
-    with suppress(OSError):
-        while folder != top:
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
+def _conflict(target: str, oid: int, tid: int) -> BlobConflict:
+    return BlobConflict(f"{target} is not the blob {oid_text(oid)} of {tid_text(tid)} that the database has")
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
     file.write(data)
-
-
-def size_of(path: str) -> int | None:
-    """Return a regular file's size, None where there is none."""
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _conflict(target: str, oid: int, tid: int) -> BlobConflict:
-    return BlobConflict(f"{target} is not the blob {oid_text(oid)} of {tid_text(tid)} that the database has")

@@ -86,7 +86,7 @@ def check_order(chain: list[Piece]) -> None:
     for piece in chain:
         if end is not None and piece.start != end:
             what = "a step before it is missing" if piece.start > end else "it repeats a step before it"
-            raise BackupDamaged(f"{piece.path} begins at byte {piece.start:,}, but {end:,} come before it: {what}")
+            raise damaged(piece, f"begins at byte {piece.start:,}, but {end:,} come before it: {what}")
         end = piece.end
 
 
@@ -127,7 +127,7 @@ def check_piece(piece: Piece, stream: TransactionStream | None = None, progress:
         done=piece.start,
     )
     if stream is not None and stream.damage is not None:
-        raise BackupDamaged(f"{piece.path} is damaged at {stream.damage}")
+        raise damaged(piece, f"is damaged at {stream.damage}")
     return found.size
 
 
@@ -148,10 +148,10 @@ def close_step(piece: Piece, stream: TransactionStream) -> None:
     if stream.stopped:
         return
     if stream.fed != stream.end:
-        raise BackupDamaged(f"{piece.path} is damaged: it ends within a transaction, at byte {stream.fed:,}")
+        raise damaged(piece, f"is damaged: it ends within a transaction, at byte {stream.fed:,}")
     manifest = piece.manifest
     if manifest is not None and (stream.end, stream.last_tid) != (manifest.end, manifest.last_tid):
-        raise BackupDamaged(f"{piece.path} is damaged: its last transaction is not the one its manifest says")
+        raise damaged(piece, "is damaged: its last transaction is not the one its manifest says")
 
 
 def facts(chain: list[Piece], *, until: int = MAX_ID) -> Iterator[Facts]:
@@ -213,6 +213,11 @@ def recorded_blobs(chain: list[Piece]) -> dict[tuple[int, int], Blob]:
     }
 
 
+def damaged(piece: Piece, what: str, *, hint: str | None = None) -> BackupDamaged:
+    """Return the error that says what is wrong with a step."""
+    return BackupDamaged(f"{piece.path} {what}", folder=os.path.dirname(piece.path), hint=hint)
+
+
 def end_of(chain: list[Piece]) -> int:
     """Return where the content of a chain ends."""
     return (chain[-1].end or 0) if chain else 0
@@ -224,4 +229,4 @@ def _content_size(path: str, step: Step) -> int:
     try:
         return os.stat(path).st_size
     except OSError as exc:
-        raise BackupDamaged(f"{path} cannot be read: {exc.strerror or exc}") from exc
+        raise BackupDamaged(f"{path} cannot be read: {exc.strerror or exc}", folder=os.path.dirname(path)) from exc

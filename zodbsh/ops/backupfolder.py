@@ -110,10 +110,9 @@ def _is_folder(path: str) -> bool:
 
 def _is_marked(folder: str) -> bool:
     """Tell whether a folder has ZODB's marker of one with blobs, or one that cannot be read."""
+    path = os.path.join(folder, _MARKER)
     try:
-        with open(os.path.join(folder, _MARKER), "rb") as marker:
+        with open(path, "rb") as marker:
             return marker.read(16).strip() in {layout.encode("ascii") for layout in LAYOUTS}
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
     except OSError:
-        return True
+        return os.path.isfile(path)
