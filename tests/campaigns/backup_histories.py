@@ -25,6 +25,7 @@ from zodbsh.ids import MAX_ID
 from zodbsh.ops import backup as backup_module
 from zodbsh.ops.backup import backup
 from zodbsh.ops.backupcheck import check_backups
+from zodbsh.ops.backupjudge import OtherDatabase
 from zodbsh.ops.restore import restore
 
 
@@ -159,7 +160,12 @@ def live_on(history, repository, clock):
         history.step()
     with mock.patch.object(backup_module, "_now", clock):
         spec = Spec(history.path, "file", path=history.path, blob_dir=history.blobs)
-        result = backup(spec, repository, keep=rand.choice((None, 1)))
+        try:
+            result = backup(spec, repository, keep=rand.choice((None, 1)))
+        except OtherDatabase:
+            # The rotten one may have had all that is common since a pack: the hint is to say that it is the same.
+            result = backup(spec, repository, full=True, keep=1)
+            assert result.pruned.steps == ()
     out = Path(history.folder, "after rot")
     out.mkdir()
     restored = restore(repository, str(out / "Data.fs"))

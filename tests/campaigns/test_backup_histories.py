@@ -31,7 +31,5 @@ def test_histories(tmp_path, no_fsync, capsys):
     with capsys.disabled():
         print(f"\nbackup and restore: {HISTORIES} histories, {restored} states restored, all equal")
         for (kind, findings), number in said.most_common():
-            print(
-                f"  one of its files has rotted, then {kind} ({', '.join(findings) or 'no finding'}): {number}"
-            )
+            print(f"  one of its files has rotted, then {kind} ({', '.join(findings) or 'no finding'}): {number}")
     assert restored >= HISTORIES

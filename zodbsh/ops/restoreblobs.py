@@ -14,7 +14,7 @@ from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, size_of
+from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
 from zodbsh.ops.blobrevisions import Wanted
 from zodbsh.ops.restoreplace import OLD, is_empty_folder
 from zodbsh.progress import SILENT, Progress
@@ -118,7 +118,9 @@ class NewBlobs:
         shutil.rmtree(self._aside, ignore_errors=True)
         for path in self._extra:
             with suppress(OSError):
-                os.unlink(path.replace(self._staged, self.target, 1))
+                place = path.replace(self._staged, self.target, 1)
+                os.unlink(place)
+                remove_empty(os.path.dirname(place), self.target)
 
     def _take_back_or_tell(self, failed: BaseException) -> None:
         try:

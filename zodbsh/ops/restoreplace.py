@@ -148,14 +148,28 @@ def check_owner(blobs: str, out: str, oids: AbstractSet[int], revisions: Abstrac
     found = [blob for blob in blob_files(blobs, layout) if isinstance(blob, BlobFile)] if layout else []
     if not found:
         return
-    whole = _known(out)
-    known = oids | whole[0] if whole is not None else None
-    strange = next((blob for blob in found if known is not None and blob.oid not in known), None)
-    ours = revisions if whole is None else revisions | whole[1]
-    if strange is None and not any((blob.oid, blob.tid) in ours for blob in found):
-        strange = found[0]
+    strange = _strange(found, oids, revisions, _known(out))
+    if strange is not None:
+        # A restore that was killed at its end has left there the blobs of what it has replaced.
+        before = _known(place_of(out) + OLD)
+        strange = strange if before is None else _strange(found, oids, revisions, before)
     if strange is not None:
         raise OtherFolder(f"{blobs} has blobs of another database: neither the backup nor {out} knows {strange.path}")
+
+
+def _strange(
+    found: list[BlobFile],
+    oids: AbstractSet[int],
+    revisions: AbstractSet[tuple[int, int]],
+    database: tuple[set[int], set[tuple[int, int]]] | None,
+) -> BlobFile | None:
+    """Return a blob of another database than the one whose oids and revisions are known (None: those of none are)."""
+    known = oids | database[0] if database is not None else None
+    strange = next((blob for blob in found if known is not None and blob.oid not in known), None)
+    ours = revisions if database is None else revisions | database[1]
+    if strange is None and not any((blob.oid, blob.tid) in ours for blob in found):
+        return found[0]
+    return strange
 
 
 def _known(path: str) -> tuple[set[int], set[tuple[int, int]]] | None:
