@@ -1,9 +1,11 @@
 """Where backups may go; a new folder goes again where no backup comes into it."""
 
+import fcntl
 import os
 import re
 import shlex
 import shutil
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import pytest
 
 from zodbsh.db.spec import Spec
 from zodbsh.errors import ExitCode, StorageIOError
-from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound, read_folder
+from zodbsh.filestorage.repository import LOCK, BackupDamaged, BackupNotFound, read_folder
 from zodbsh.ops import backupstep
 from zodbsh.ops.backup import backup
 from zodbsh.ops.backupcheck import check_backups
 from zodbsh.ops.backupfolder import NoPlace
 from zodbsh.ops.backuplist import list_backups
+from zodbsh.ops.backuplock import FolderBusy
 from zodbsh.ops.backupscan import SourceDamaged
 from zodbsh.ops.restore import restore
 from zodbsh.publish import OutcomeUnknown
@@ -104,6 +107,20 @@ def test_a_new_folder_goes_where_the_backup_fails(sample, monkeypatch):
     with pytest.raises(SourceDamaged):
         sample.backup()
     assert not os.path.lexists(sample.backups)
+
+
+def test_who_waits_for_a_folder_that_goes(sample):
+    """Its lock is no lock of anything: the one who has waited for it is told to try again."""
+    os.mkdir(sample.backups)
+    path = Path(sample.backups, LOCK)
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(0.2, lambda: (path.unlink(), fcntl.flock(lock, fcntl.LOCK_UN)))
+        timer.start()
+        with pytest.raises(FolderBusy) as caught:
+            sample.backup()
+        timer.join()
+    assert caught.value.hint == "Try again."
 
 
 def test_a_folder_that_was_there_stays(sample):
