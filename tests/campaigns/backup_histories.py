@@ -49,7 +49,7 @@ class History:
         self.path = str(self.folder / "Data.fs")
         self.blobs = str(self.folder / "blobs") if blobs else None
         self.packed_at = 0
-        self.names = 0
+        self.names = self.doubted = 0
 
     def step(self):
         """Open the database with ZODB, do one to five things, close it."""
@@ -132,6 +132,20 @@ def last_tid(path):
     return tid
 
 
+def back_up(history, repository, **options):
+    """Back a history up; where a pack has left nothing that tells it from another one, say that it is the same."""
+    spec = Spec(history.path, "file", path=history.path, blob_dir=history.blobs)
+    try:
+        return backup(spec, repository, **options)
+    except OtherDatabase as exc:
+        if "--full" not in exc.hint:
+            raise
+        history.doubted += 1
+        result = backup(spec, repository, **options | {"full": True})
+        assert result.pruned.steps == ()
+        return result
+
+
 def rot(rand, repository):
     """Change a file of the newest full backup or of an increment on top of it: a byte, its end, or all of it."""
     chain = read_folder(repository).chains[-1]
@@ -159,13 +173,7 @@ def live_on(history, repository, clock):
     if rand.random() < 0.8:
         history.step()
     with mock.patch.object(backup_module, "_now", clock):
-        spec = Spec(history.path, "file", path=history.path, blob_dir=history.blobs)
-        try:
-            result = backup(spec, repository, keep=rand.choice((None, 1)))
-        except OtherDatabase:
-            # The rotten one may have had all that is common since a pack: the hint is to say that it is the same.
-            result = backup(spec, repository, full=True, keep=1)
-            assert result.pruned.steps == ()
+        result = back_up(history, repository, keep=rand.choice((None, 1)))
     out = Path(history.folder, "after rot")
     out.mkdir()
     restored = restore(repository, str(out / "Data.fs"))
@@ -181,7 +189,8 @@ def live_on(history, repository, clock):
 def live_through(seed, folder):
     """Make a history and back it up along the way; every state that was backed up comes back.
 
-    Then a file of the last backup rots. Return how many states came back, and what became of the last backup.
+    Then a file of the last backup rots. Return how many states came back, what became of the last backup, and how often
+    it had to be said that the database is the same.
     """
     history = History(seed, folder, blobs=seed % 3 != 0)
     rand = history.rand
@@ -193,8 +202,8 @@ def live_through(seed, folder):
         for _ in range(rand.randint(2, 6)):
             history.step()
             keep = rand.choice((None, None, None, 1, 2))
-            result = backup(
-                Spec(history.path, "file", path=history.path, blob_dir=history.blobs),
+            result = back_up(
+                history,
                 repository,
                 full=rand.random() < 0.15,
                 compress=rand.random() < 0.3,
@@ -219,4 +228,4 @@ def live_through(seed, folder):
         found = Path(target).read_bytes(), blobs_in(target + ".blobs")
         assert found in known, f"seed {seed}: another state at {tid:016x}: {len(found[0])} bytes, {len(found[1])} blobs"
         shutil.rmtree(out)
-    return len(kept) + 1, live_on(history, repository, clock)
+    return len(kept) + 1, live_on(history, repository, clock), history.doubted
