@@ -20,10 +20,12 @@ from ZODB.utils import u64
 
 from zodbsh.analysis.blobfolder import BlobFile, blob_files
 from zodbsh.db.spec import Spec
+from zodbsh.filestorage.repository import read_folder
 from zodbsh.ids import MAX_ID
 from zodbsh.ops import backup as backup_module
 from zodbsh.ops.backup import backup
 from zodbsh.ops.backupcheck import check_backups
+from zodbsh.ops.backupjudge import OtherDatabase
 from zodbsh.ops.restore import restore
 
 
@@ -47,7 +49,7 @@ class History:
         self.path = str(self.folder / "Data.fs")
         self.blobs = str(self.folder / "blobs") if blobs else None
         self.packed_at = 0
-        self.names = 0
+        self.names = self.doubted = 0
 
     def step(self):
         """Open the database with ZODB, do one to five things, close it."""
@@ -130,19 +132,78 @@ def last_tid(path):
     return tid
 
 
+def back_up(history, repository, **options):
+    """Back a history up; where a pack has left nothing that tells it from another one, say that it is the same."""
+    spec = Spec(history.path, "file", path=history.path, blob_dir=history.blobs)
+    try:
+        return backup(spec, repository, **options)
+    except OtherDatabase as exc:
+        if "--full" not in exc.hint:
+            raise
+        history.doubted += 1
+        result = backup(spec, repository, **options | {"full": True})
+        assert result.pruned.steps == ()
+        return result
+
+
+def rot(rand, repository):
+    """Change a file of the newest full backup or of an increment on top of it: a byte, its end, or all of it."""
+    chain = read_folder(repository).chains[-1]
+    name = rand.choice(chain.steps).name
+    path = Path(repository, name)
+    content = path.read_bytes()
+    place = rand.randrange(len(content))
+    if name.endswith("z"):
+        # Of gzip's header not every bit says something; a digest is of what comes out.
+        place = rand.randrange(10, len(content))
+    how = rand.choice(("byte", "byte", "byte", "cut", "gone"))
+    if how == "byte":
+        path.write_bytes(content[:place] + bytes((content[place] ^ rand.randrange(1, 256),)) + content[place + 1 :])
+    elif how == "cut":
+        os.truncate(path, place)
+    else:
+        path.unlink()
+    return name, how
+
+
+def live_on(history, repository, clock):
+    """Go on when a file has rotted: the next backup depends on nothing rotten, and says so, and comes back."""
+    rand = history.rand
+    name, how = rot(rand, repository)
+    if rand.random() < 0.8:
+        history.step()
+    with mock.patch.object(backup_module, "_now", clock):
+        result = back_up(history, repository, keep=rand.choice((None, 1)))
+    out = Path(history.folder, "after rot")
+    out.mkdir()
+    restored = restore(repository, str(out / "Data.fs"))
+    assert restored.findings == ()
+    found = Path(out, "Data.fs").read_bytes(), blobs_in(str(out / "Data.fs.blobs"))
+    assert found == history.state(), f"{name} {how}: another state"
+    chain = [step.name for step in read_folder(repository).chains[-1].steps]
+    # Where a pack makes it full in any case, or the last step is gone altogether, nothing depends on the rotten one.
+    assert name not in chain, f"{name} {how}: a {result.kind} one on top of it"
+    return result.kind, tuple(finding.kind for finding in result.findings)
+
+
 def live_through(seed, folder):
-    """Make a history and back it up along the way; every state that was backed up comes back. Return how many."""
+    """Make a history and back it up along the way; every state that was backed up comes back.
+
+    Then a file of the last backup rots. Return how many states came back, what became of the last backup, and how often
+    it had to be said that the database is the same.
+    """
     history = History(seed, folder, blobs=seed % 3 != 0)
     rand = history.rand
     repository = str(Path(folder, "the backups"))
     out = Path(folder, "out")
     states, kept = {}, set()
-    with mock.patch.object(backup_module, "_now", Clock()):
+    clock = Clock()
+    with mock.patch.object(backup_module, "_now", clock):
         for _ in range(rand.randint(2, 6)):
             history.step()
             keep = rand.choice((None, None, None, 1, 2))
-            result = backup(
-                Spec(history.path, "file", path=history.path, blob_dir=history.blobs),
+            result = back_up(
+                history,
                 repository,
                 full=rand.random() < 0.15,
                 compress=rand.random() < 0.3,
@@ -167,4 +228,4 @@ def live_through(seed, folder):
         found = Path(target).read_bytes(), blobs_in(target + ".blobs")
         assert found in known, f"seed {seed}: another state at {tid:016x}: {len(found[0])} bytes, {len(found[1])} blobs"
         shutil.rmtree(out)
-    return len(kept) + 1
+    return len(kept) + 1, live_on(history, repository, clock), history.doubted

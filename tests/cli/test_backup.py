@@ -62,6 +62,40 @@ def test_quiet(database: Path) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
+def test_quiet_speaks_of_findings(database: Path) -> None:
+    """cron sends what went wrong, on stderr; JSON has it on stdout, and once."""
+    backups = database.parent / "backups"
+    zodbsh("backup", database, backups)
+    for words in (("-q",), ("-q", "--format", "json")):
+        data = max(backups.glob("*.fs"))
+        content = bytearray(data.read_bytes())
+        content[50] ^= 1
+        data.write_bytes(content)
+        run = zodbsh("backup", database, backups, *words)
+        assert run.returncode == ExitCode.FINDINGS
+        said, silent = (run.stdout, run.stderr) if "json" in words else (run.stderr, run.stdout)
+        assert said.count("backup-damaged") == 1
+        assert str(data) in said
+        assert silent == ""
+
+
+def test_quick(database: Path) -> None:
+    """--quick is for making a backup, and reads no file of the last one."""
+    backups = database.parent / "backups"
+    zodbsh("backup", database, backups, "--quick")
+    (data,) = backups.glob("*.fs")
+    data.write_bytes(bytes(data.stat().st_size))
+    assert zodbsh("backup", database, backups, "--quick").returncode == ExitCode.OK
+    assert zodbsh("backup", "--list", backups, "--quick").returncode == ExitCode.USAGE
+
+
+def test_a_restore_as_csv(database: Path) -> None:
+    """It has a column for the blobs that were replaced, as JSON has."""
+    zodbsh("backup", database, database.parent / "backups")
+    run = zodbsh("restore", database.parent / "backups", database, "--force", "--format", "csv")
+    assert run.stdout.splitlines()[0].endswith(",blobs,old,old blobs")
+
+
 def test_stdout_is_the_database(database: Path) -> None:
     """--to-stdout writes its bytes and nothing else; a terminal gets none."""
     backups = database.parent / "backups"
@@ -155,7 +189,7 @@ def test_findings_have_exit_status_1(database: Path) -> None:
 
 
 def test_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C and a terminate leave no temporary file, and the backups as they were."""
+    """Ctrl-C and a terminate leave no temporary file, and the backups as they were: here no folder."""
     path = tmp_path / "my.fs"
     db = ZODB.DB(str(path))
     for _ in range(5):
@@ -175,7 +209,7 @@ def test_interrupted(tmp_path: Path) -> None:
         _, error = process.communicate(timeout=20)
         assert process.returncode in (ExitCode.INTERRUPT, ExitCode.TERMINATE)
         assert "Traceback" not in error
-        assert sorted(os.listdir(backups)) == [".zodbsh-backup.lock"]
+        assert not backups.exists()
 
 
 def test_locked(database: Path) -> None:

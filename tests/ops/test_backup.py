@@ -24,9 +24,10 @@ from zodbsh.errors import DatabaseNotFound, StorageIOError, Unsupported, UsageEr
 from zodbsh.filestorage.repository import BackupDamaged, read_folder
 from zodbsh.ops import backup as backup_module
 from zodbsh.ops import backupstep
-from zodbsh.ops.backup import OtherDatabase, backup
+from zodbsh.ops.backup import backup
 from zodbsh.ops.backupblobs import BlobConflict
 from zodbsh.ops.backupcheck import check_backups
+from zodbsh.ops.backupjudge import OtherDatabase
 from zodbsh.ops.backuplock import FolderBusy, folder_lock
 from zodbsh.ops.backupscan import SourceDamaged
 from zodbsh.ops.pack import pack as our_pack
@@ -264,7 +265,7 @@ def test_keep(sample):
 
 
 def test_nothing_is_pruned_for_a_bad_backup(sample):
-    """The newest chain is read through first; where it is not good, everything stays."""
+    """The newest chain is read through before anything goes, --quick or not; where it is not good, everything stays."""
     for spoil in (_flip_data, _lose_blob):
         sample.backup(full=True)
         sample.change()
@@ -272,7 +273,7 @@ def test_nothing_is_pruned_for_a_bad_backup(sample):
         spoil(sample)
         before = sample.names()
         with pytest.raises(BackupDamaged, match="no older backup was removed"):
-            sample.backup(keep=1)
+            sample.backup(keep=1, quick=True)
         assert sample.names() == before
         sample.change(blob=False)
 

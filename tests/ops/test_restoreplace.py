@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import ZODB
+import ZODB.FileStorage
+from ZODB.blob import Blob
 
 sys.path.insert(0, str(Path(__file__).parent))
 from backups import Sample, blobs_in
@@ -105,6 +108,29 @@ def test_another_databases_blobs(one, tmp_path, there):
     with pytest.raises(OtherFolder, match="another database"):
         one.restore(force=True, blobs=other.blobs)
     assert (tree(one.folder), tree(other.folder)) == before
+
+
+def test_blobs_that_a_killed_restore_has_left(one):
+    """Until its very end they are those of the database that it replaced, too: it can be run again."""
+    db = ZODB.DB(ZODB.FileStorage.FileStorage(one.path, blob_dir=one.blobs))
+    with db.transaction() as connection:
+        connection.root()["another"] = Blob(b"another")
+    db.close()
+    (path,) = [path for path in Path(one.blobs).rglob("*.blob") if path.read_bytes() == b"another"]
+    restore(one.backups, one.path, force=True, blobs=one.blobs)
+    restored = blobs_in(one.blobs)
+    _leave(path)
+    restore(one.backups, one.path, force=True, blobs=one.blobs)
+    assert blobs_in(one.blobs) == restored
+    _leave(path)
+    # What is `.old` now never knew it.
+    with pytest.raises(OtherFolder, match="another database"):
+        restore(one.backups, one.path, force=True, blobs=one.blobs)
+
+
+def _leave(path):
+    path.parent.mkdir()
+    path.write_bytes(b"another")
 
 
 def test_newer_blobs_of_a_broken_database(one):

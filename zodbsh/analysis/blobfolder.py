@@ -69,6 +69,11 @@ def blob_files(folder: str, layout: str) -> Iterator[BlobFile | Odd]:
     yield from _walk([_Folder(folder, ())], layout, [os.path.realpath(folder)])
 
 
+def lies_within(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder's or leads into it; neither has links or dots in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
 def _walk(todo: list[_Folder], layout: str, seen: list[str]) -> Iterator[BlobFile | Odd]:
     links: list[_Folder] = []
     while todo or links:
@@ -78,7 +83,7 @@ def _walk(todo: list[_Folder], layout: str, seen: list[str]) -> Iterator[BlobFil
             # Links come last, so that what a link repeats was seen under its own name.
             folder = links.pop()
             real = os.path.realpath(folder.path)
-            if any(_within(real, other) or _within(other, real) for other in seen):
+            if any(lies_within(real, other) or lies_within(other, real) for other in seen):
                 yield Odd(folder.path, "is a link into a folder that is looked at already")
                 continue
             seen.append(real)
@@ -119,7 +124,3 @@ def _is_folder(entry: os.DirEntry[str], *, follow: bool) -> bool:
         return entry.is_dir(follow_symlinks=follow)
     except OSError:
         return False
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

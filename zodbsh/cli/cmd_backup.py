@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.argument("database", cls=options.DatabaseArgument, metavar="DATABASE", required=False)
 @click.argument("folder", metavar="DIR", type=click.Path(), required=False)
 @click.option("--full", is_flag=True, help="A full backup, also where an increment would do.")
+@click.option("--quick", is_flag=True, help="Do not read the last backup's files before going on.")
 @click.option("--compress", is_flag=True, help="Compress with gzip.")
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", help="Keep N full backups and their increments; remove older."
@@ -41,6 +43,7 @@ def command(
     database: Database | None,
     folder: str | None,
     full: bool,
+    quick: bool,
     compress: bool,
     keep: int | None,
     blobs: str | None,
@@ -52,32 +55,37 @@ def command(
     """Back a database up, or look at its backups.
 
     What is new since the last backup goes into DIR as an increment; the whole database
-    does where that is no continuation of it, as after a pack. The database is only read,
-    also beside a writer or a pack; a damaged one is refused. Blobs are hard-linked, or
-    copied once. The backup counts when it was read back, and only then --keep removes
-    older ones. The files are repozo's, so that `repozo -R` restores them, too.
+    does where that is no continuation of it, as after a pack, or where files of the last
+    backup are not what was written: they are read first, unless --quick says no. The
+    database is only read, also beside a writer or a pack; a damaged one is refused. Blobs
+    are hard-linked, or copied once. The backup counts when it was read back, and only then
+    --keep removes older ones. The files are repozo's, so that `repozo -R` restores them, too.
 
-    Exit status 1: files of blobs are missing, bytes have changed in place, older backups
-    could not be removed, or --verify has found something.
+    Exit status 1: the backup was made, but files of blobs are missing, or were in the
+    backup; the last backup was damaged; bytes of the database have changed in place; or
+    older backups could not be removed. With --verify: something was found.
     """
     if listing or verify:
-        return _look(database, folder, full or compress or keep or blobs or copy_blobs, listing, verify, output)
+        return _look(
+            database, folder, full or quick or compress or keep or blobs or copy_blobs, listing, verify, output
+        )
     if database is None or folder is None:
         raise UsageError("a backup needs a database and a folder", hint="zodbsh backup DATABASE DIR")
     from zodbsh.db.spec import parse_spec
     from zodbsh.ops.backup import backup
-    from zodbsh.render.backup import BackupView
+    from zodbsh.render.backup import BackupView, warn_quietly
 
     spec = parse_spec(database.text)
     if blobs is not None:
         spec = replace(spec, blob_dir=blobs)
     result = backup(
-        spec, folder, full=full, compress=compress, keep=keep, copy_blobs=copy_blobs, progress=output.progress()
-    )
-    for note in (*result.notes, result.pruned.note):
-        if note:
-            output.warn(note)
+        spec, folder, full=full, quick=quick, compress=compress, keep=keep, copy_blobs=copy_blobs,
+        progress=output.progress(),
+    )  # fmt: skip
+    for note in filter(None, (*result.notes, result.pruned.note)):
+        output.warn(note)
     report(BackupView(result), output)
+    warn_quietly(result.findings, output)
     return ExitCode.FINDINGS if result.findings else ExitCode.OK
 
 
@@ -92,7 +100,7 @@ def _look(
     # In the shell the database takes no word from the line.
     if database is not None and database.session is None:
         if folder is not None:
-            raise UsageError("there is one folder to look at", hint="zodbsh backup --list DIR")
+            raise UsageError("there is one folder to look at", hint=f"zodbsh backup --list {quote(folder)}")
         folder = database.text
     if folder is None:
         raise UsageError("which folder?", hint="zodbsh backup --list DIR")

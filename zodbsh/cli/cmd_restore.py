@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -57,10 +58,11 @@ def command(
             raise UsageError("--to-stdout goes without OUT, --force and --blobs")
         return _to_stdout(folder, tid, output)
     if out is None:
-        raise UsageError("where to?", hint="zodbsh restore DIR OUT, or --to-stdout.")
+        raise UsageError("where to?", hint=f"`zodbsh restore {quote(folder)} OUT`, or --to-stdout.")
     if no_blobs and blobs is not None:
         raise UsageError("--blobs and --no-blobs exclude each other")
     from zodbsh.ops.restore import restore
+    from zodbsh.render.backup import warn_quietly
     from zodbsh.render.restore import RestoreView
 
     result = restore(
@@ -68,6 +70,7 @@ def command(
         progress=output.progress(),
     )  # fmt: skip
     report(RestoreView(result), output)
+    warn_quietly(result.findings, output)
     return ExitCode.FINDINGS if result.findings else ExitCode.OK
 
 
@@ -79,6 +82,6 @@ def _to_stdout(folder: str, tid: int, output: Output) -> ExitCode:
 
     result = restore_stream(folder, stream, at=tid, progress=output.progress())
     if result.blobs:
-        output.note(f"without {result.blobs:,} blobs: `zodbsh restore {folder} OUT` restores them, too")
+        output.note(f"without {result.blobs:,} blobs: `zodbsh restore {quote(folder)} OUT` restores them, too")
     sys.stdout.flush()
     return ExitCode.OK

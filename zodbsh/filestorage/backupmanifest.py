@@ -100,9 +100,9 @@ def read_backup_manifest(folder: str, step: Step) -> BackupManifest | None:
     try:
         manifest = _parse(raw)
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise BackupDamaged(f"{path} is damaged: {exc}") from exc
+        raise BackupDamaged(f"{path} is damaged: {exc}", folder=folder) from exc
     if manifest.step != step.name:
-        raise BackupDamaged(f"{path} is the manifest of {manifest.step}, not of {step.name}")
+        raise BackupDamaged(f"{path} is the manifest of {manifest.step}, not of {step.name}", folder=folder)
     return manifest
 
 

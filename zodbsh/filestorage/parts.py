@@ -88,11 +88,11 @@ def copy_range(
         return digester.finish()
 
 
-def read_range(file: DataFile, start: int, end: int) -> Iterator[bytes]:
-    """Yield the bytes from ``start`` to ``end`` in chunks. Raises StorageIOError where the file ends before."""
+def read_range(file: DataFile, start: int, end: int, size: int = CHUNK) -> Iterator[bytes]:
+    """Yield the bytes from ``start`` to ``end``, so many at a time. Raises StorageIOError where the file is shorter."""
     position = start
     while position < end:
-        wanted = min(CHUNK, end - position)
+        wanted = min(size, end - position)
         data = file.read(position, wanted)
         if len(data) < wanted:
             raise StorageIOError(f"{file.path} has become shorter while it was read: {position + len(data)} bytes")
@@ -116,9 +116,9 @@ def read_part(path: str, *, compressed: bool) -> Iterator[bytes]:
                     done += len(data)
                     yield data
     except (DatabaseNotFound, NotFileStorage) as exc:
-        raise BackupDamaged(f"{path} is missing") from exc
+        raise _damaged(path, "is missing") from exc
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise BackupDamaged(f"{path} is damaged: after {done:,} bytes it does not decompress: {exc}") from exc
+        raise _damaged(path, f"is damaged: after {done:,} bytes it does not decompress: {exc}") from exc
 
 
 def check_part(
@@ -143,7 +143,7 @@ def check_part(
             digester.add(data)
             total += len(data)
             if size is not None and total > size:
-                raise BackupDamaged(f"{path} is damaged: it holds more than the {size:,} bytes that were written")
+                raise _damaged(path, f"is damaged: it holds more than the {size:,} bytes that were written")
             if also is not None:
                 also(data)
             progress.advance(done + total)
@@ -152,15 +152,20 @@ def check_part(
         for number, (digest, wanted) in enumerate(zip(found.chunks, chunks, strict=False)):
             cut_short = number == len(found.chunks) - 1 and size is not None and total < size
             if digest != wanted and not cut_short:
-                raise BackupDamaged(
-                    f"{path} is damaged: bytes {number * CHUNK:,} to {min(number * CHUNK + CHUNK, total):,}"
-                    " are not what was written"
+                raise _damaged(
+                    path,
+                    f"is damaged: bytes {number * CHUNK:,} to {min(number * CHUNK + CHUNK, total):,}"
+                    " are not what was written",
                 )
     if size is not None and total != size:
-        raise BackupDamaged(f"{path} is damaged: it holds {total:,} bytes of {size:,}")
+        raise _damaged(path, f"is damaged: it holds {total:,} bytes of {size:,}")
     if chunks is None and md5sum is not None and found.md5 != md5sum:
-        raise BackupDamaged(f"{path} is damaged: its MD5 is {found.md5}, not {md5sum}")
+        raise _damaged(path, f"is damaged: its MD5 is {found.md5}, not {md5sum}")
     return found
+
+
+def _damaged(path: str, what: str) -> BackupDamaged:
+    return BackupDamaged(f"{path} {what}", folder=os.path.dirname(path))
 
 
 def _fill(file: gzip.GzipFile) -> bytes:

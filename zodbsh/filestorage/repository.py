@@ -17,6 +17,7 @@ import re
 import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 from typing import NamedTuple
 
 from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
@@ -44,14 +45,17 @@ class BackupNotFound(ZodbshError):
     """There is no folder of backups, no backup in it, or none of the time asked for."""
 
     code, exit_code = "backup-not-found", ExitCode.NOT_FOUND
-    hint = "`zodbsh backup --list DIR` shows what there is."
+    hint = "Name the folder that `zodbsh backup` or repozo wrote."
 
 
 class BackupDamaged(ZodbshError):
     """A file of a backup is missing, changed or cut; nothing was written."""
 
     code, exit_code = "backup-damaged", ExitCode.DAMAGED
-    hint = "`zodbsh backup --verify DIR` finds all that is wrong."
+
+    def __init__(self, message: str, *, folder: str, hint: str | None = None) -> None:
+        look = f"`zodbsh backup --verify {quote(folder)}` finds all that is wrong."
+        super().__init__(message, hint=look if hint is None else hint)
 
 
 class Step(NamedTuple):
@@ -121,8 +125,10 @@ def read_folder(path: str) -> Folder:
     """Return what is in a folder of backups. Raises BackupNotFound, StorageIOError."""
     try:
         names = sorted(os.listdir(path))
-    except (FileNotFoundError, NotADirectoryError) as exc:
+    except FileNotFoundError as exc:
         raise BackupNotFound(f"no such folder: {path}", hint="The first `zodbsh backup` makes it.") from exc
+    except NotADirectoryError as exc:
+        raise BackupNotFound(f"{path} is a file, not a folder of backups") from exc
     except OSError as exc:
         raise StorageIOError(f"cannot read {path}: {exc.strerror or exc}") from exc
     chains: list[list[Step]] = []

@@ -13,32 +13,23 @@ import stat
 import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.errors import StorageIOError, Unsupported, UsageError
+from zodbsh.errors import StorageIOError, Unsupported
 from zodbsh.filestorage.backupmanifest import Blob
-from zodbsh.filestorage.datafile import DataFile
-from zodbsh.filestorage.repository import (
-    BLOBS,
-    LOCK,
-    BackupDamaged,
-    Folder,
-    Step,
-    parse_step,
-    read_folder,
-    stamp_after,
-    step_name,
-)
+from zodbsh.filestorage.repository import BackupDamaged, Folder, Step, parse_step, read_folder, stamp_after, step_name
 from zodbsh.findings import Finding
-from zodbsh.ids import tid_text
-from zodbsh.ops.backupblobs import Taken, blob_file, heal_blobs
-from zodbsh.ops.backupchain import Piece, check_files, first_change, has_any, pieces, recorded_blobs
-from zodbsh.ops.backuplock import folder_lock
+from zodbsh.ops.backupblobs import Taken
+from zodbsh.ops.backupchain import Piece, end_of, pieces, recorded_blobs
+from zodbsh.ops.backupfolder import backup_folder
+from zodbsh.ops.backupjudge import judge
+from zodbsh.ops.backupmend import mend
 from zodbsh.ops.backupprune import Pruned, prune, sweep
 from zodbsh.ops.backupscan import Scan, scan_source
-from zodbsh.ops.backupstep import Job, Replaced, end_of, wanted_blobs, write_step
+from zodbsh.ops.backupstep import Job, Replaced, wanted_blobs, write_step
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import failing_well, fsync_folder
+from zodbsh.publish import failing_well
 from zodbsh.source.file import FileSource
 
 if TYPE_CHECKING:
@@ -47,13 +38,6 @@ if TYPE_CHECKING:
 _TRIES = 20
 # A clock that is further behind than this is not waited for.
 _PATIENCE = 5.0
-
-
-class OtherDatabase(UsageError):
-    """The folder has the backups of another database."""
-
-    code = "backup-other-database"
-    hint = "One folder keeps the backups of one database; take another folder."
 
 
 class BackupResult(NamedTuple):
@@ -88,6 +72,7 @@ def backup(
     folder: str,
     *,
     full: bool = False,
+    quick: bool = False,
     compress: bool = False,
     keep: int | None = None,
     copy_blobs: bool = False,
@@ -95,26 +80,30 @@ def backup(
 ) -> BackupResult:
     """Back a FileStorage up into ``folder``, which is made where it is missing.
 
-    ``full`` forces a full backup; ``keep`` removes all but so many full backups and what follows them, once the new
-    state was verified. Raises Unsupported (no FileStorage), SourceDamaged, OtherDatabase, FolderBusy, BackupDamaged
-    (of ``keep``), StorageIOError, OutcomeUnknown, and what opening the file raises.
+    ``full`` forces a full backup; ``quick`` does not read the files that an increment would be put on top of; ``keep``
+    removes all but so many full backups and what follows them, once the new state was verified. Raises Unsupported
+    (no FileStorage), NoPlace, SourceDamaged, OtherDatabase, FolderBusy, BackupDamaged (of ``keep``), StorageIOError,
+    OutcomeUnknown, and what opening the file raises.
     """
     if spec.kind != "file":
         raise Unsupported(
             f"{spec.text} is no FileStorage; a backup copies the file of one",
             hint="Back up on the server that has the file; a relational database has a backup of its own.",
         )
-    with closing(FileSource(spec.path, blob_dir=spec.blob_dir, unchecked=True)) as source:
-        blobs = (source.blob_folder() or (None,))[0]
-    with failing_well(folder, "written to"):
-        _make_folder(folder, blobs)
-    with failing_well(folder, "written to"), folder_lock(folder):
+    # What is no database is told before a folder is made.
+    with closing(_opened(spec)):
+        pass
+    with failing_well(folder, "written to"), backup_folder(folder, spec):
         for _ in range(_TRIES):
-            with closing(FileSource(spec.path, blob_dir=spec.blob_dir, unchecked=True)) as source, suppress(Replaced):
+            with closing(_opened(spec)) as source, suppress(Replaced):
                 mode = stat.S_IMODE(os.fstat(source.file.fd).st_mode) & 0o666 | 0o600
                 job = Job(source, spec.text, folder, mode, copy_blobs, progress)
-                return _Run(job, compress=compress).run(full, keep)
+                return _Run(job, compress=compress).run(full=full, quick=quick, keep=keep)
         raise StorageIOError(f"{spec.text} is packed again and again while its blobs are taken", hint="Try again.")
+
+
+def _opened(spec: Spec) -> FileSource:
+    return FileSource(spec.path, blob_dir=spec.blob_dir, unchecked=True)
 
 
 class _Run:
@@ -123,12 +112,10 @@ class _Run:
     def __init__(self, job: Job, *, compress: bool) -> None:
         self._job, self._compress = job, compress
         self._notes: list[str] = []
-        self._changed_in_place: int | None = None
-        self._is_earlier = self._is_stranger = False
         self._found: list[Finding] = []
 
-    def run(self, full: bool, keep: int | None) -> BackupResult:
-        """Make the backup; prune when it is verified."""
+    def run(self, *, full: bool, quick: bool, keep: int | None) -> BackupResult:
+        """Make the backup; complete what the folder lacks; prune when all is verified."""
         job = self._job
         sweep(job.path)
         folder = read_folder(job.path)
@@ -136,8 +123,10 @@ class _Run:
         chains = [pieces(folder, chain) for chain in folder.chains]
         chain = chains[-1] if chains else []
         known = {key: blob for found in chains for key, blob in recorded_blobs(found).items()}
-        self._require_same(chains, scan, full=full)
-        reason = "--full" if full else self._why_full(chain, scan)
+        verdict = judge(job, chains, scan, full=full, quick=quick)
+        if verdict.damage:
+            self._find("backup-damaged", f"{verdict.damage}; this backup is full, so that nothing depends on it")
+        reason = verdict.reason
         if reason:
             result = self._write(self._new_step(folder, increment=False), [], scan, known)
         elif end_of(chain) < scan.end:
@@ -149,43 +138,35 @@ class _Run:
             result = self._write(self._new_step(folder, increment=False), [], scan, known)
         else:
             result = self._nothing_new(chain, scan)
-        bad = self._heal(contents=full or keep is not None)
-        result = result._replace(findings=(*result.findings, *self._found))
-        if self._changed_in_place is not None:
+        mended = mend(job, scan, contents=full or keep is not None)
+        self._found += mended.findings
+        self._notes += mended.notes
+        if verdict.changed is not None:
             message = "changed in place since the last backup, which only damage does; no older backup was removed"
-            finding = Finding("changed-in-place", None, None, self._changed_in_place, message)
-            result = result._replace(findings=(*result.findings, finding))
-        elif keep is not None and self._is_stranger:
+            self._find("changed-in-place", message, verdict.changed)
+        elif keep is not None and verdict.is_stranger:
             self._notes.append("no older backup was removed: none of their transactions is in the database")
-        elif keep is not None and self._is_earlier:
+        elif keep is not None and verdict.is_earlier:
             self._notes.append("no older backup was removed: the last one has later transactions than the database")
         elif keep is not None:
-            result = self._prune(result, keep, bad)
-        return result._replace(reason=reason, notes=tuple(self._notes))
+            result = self._prune(result, keep, mended.bad)
+        findings = (*result.findings, *self._found)
+        return result._replace(reason=reason, findings=findings, notes=tuple(self._notes))
 
-    def _heal(self, *, contents: bool) -> str:
-        """Make the files of the newest backup's blobs good again where they are not; return what stays bad."""
-        job = self._job
-        folder = read_folder(job.path)
-        recorded = recorded_blobs(pieces(folder, folder.chains[-1]))
-        healed, bad = heal_blobs(
-            job.source, recorded.values(), job.path, contents=contents, copy=job.copy_blobs, progress=job.progress
-        )  # fmt: skip
-        for blob in healed:
-            message = "its file in the backup was missing or damaged; the database's took its place"
-            self._found.append(Finding("blob-replaced", blob.oid, blob.tid, None, message))
-        for blob in bad:
-            message = "its file in the backup is missing or damaged, and the database has none like it"
-            self._found.append(Finding("blob-damaged", blob.oid, blob.tid, None, message))
-        return f"{blob_file(job.path, bad[0].oid, bad[0].tid)} is missing or damaged" if bad else ""
+    def _find(self, kind: str, message: str, offset: int | None = None) -> None:
+        self._found.append(Finding(kind, None, None, offset, message))
 
     def _prune(self, result: BackupResult, keep: int, bad: str) -> BackupResult:
+        job = self._job
         try:
-            return result._replace(pruned=prune(self._job.path, keep, self._job.progress, bad=bad))
+            return result._replace(pruned=prune(job.path, keep, job.progress, bad=bad))
+        except BackupDamaged as exc:
+            again = f"`zodbsh backup {quote(job.name)} {quote(job.path)} --full` makes a new full backup."
+            raise BackupDamaged(exc.message, folder=job.path, hint=again) from exc
         except OSError as exc:
             # The backup is whole, and older ones are no loss.
-            message = f"older backups could not be removed: {exc.strerror or exc}"
-            return result._replace(findings=(*result.findings, Finding("not-pruned", None, None, None, message)))
+            self._find("not-pruned", f"older backups could not be removed: {exc.strerror or exc}")
+            return result
 
     def _adopt(
         self, folder: Folder, chain: list[Piece], scan: Scan, known: dict[tuple[int, int], Blob]
@@ -195,7 +176,7 @@ class _Run:
         try:
             return "it had no manifest", self._write(last.step, before, scan, known, adopt=last)
         except BackupDamaged as exc:
-            self._notes.append(f"a full backup, because {exc.message}")
+            self._find("backup-damaged", f"{exc.message}; this backup is full, so that nothing depends on it")
         step = self._new_step(folder, increment=False)
         return "the last one is damaged", self._write(step, [], scan, known)
 
@@ -214,61 +195,6 @@ class _Run:
             manifest.transactions, scan.last_tid, len(recorded_blobs(chain)) + len(taken.blobs), taken.new,
             taken.new_bytes, self._findings(taken),
         )  # fmt: skip
-
-    def _require_same(self, chains: list[list[Piece]], scan: Scan, *, full: bool) -> None:
-        """Raise OtherDatabase where the backups are of another one.
-
-        Only a pack moves a database's beginning, and it leaves the transactions that current records are of. Where all
-        of a small database was written anew before the pack, nothing tells it from another one: ``full`` says that
-        it is the same, and nothing older is removed then.
-        """
-        chain = chains[-1] if chains else []
-        manifest = next((piece.manifest for piece in reversed(chain) if piece.manifest is not None), None)
-        if not chain or (manifest is not None and not manifest.last_tid):
-            return
-        job = self._job
-        if manifest is not None and not scan.packed_tid and scan.first_tid != manifest.first_tid:
-            begins = f"begins with {tid_text(scan.first_tid)}" if scan.first_tid else "is empty"
-            raise OtherDatabase(
-                f"{job.path} has the backups of another database: {job.name} {begins}, "
-                f"theirs with {tid_text(manifest.first_tid)}"
-            )
-        # The last one may be unreadable.
-        if not any(has_any(found, lambda tid: scan.holds(job.file, tid), job.progress) for found in reversed(chains)):
-            if not full:
-                raise OtherDatabase(
-                    f"{job.path} has the backups of another database: not one of their transactions is in {job.name}",
-                    hint="One folder keeps the backups of one database; take another folder. If all of it was written "
-                    "anew and packed since, `--full` begins again, and removes nothing.",
-                )
-            self._is_stranger = True
-        self._is_earlier = manifest is not None and scan.last_tid < manifest.last_tid
-
-    def _why_full(self, chain: list[Piece], scan: Scan) -> str:
-        """Return why the newest chain cannot be continued, "" where it can."""
-        if not chain:
-            return "there is none yet"
-        if reason := check_files(chain):
-            self._notes.append(f"a full backup, because {reason}")
-            return "the last one is damaged"
-        try:
-            changed = first_change(self._job.file, chain, self._job.progress)
-            if changed is None and not scan.ends_at(end_of(chain)):
-                return f"the last one ends within a transaction, at byte {end_of(chain):,}"
-        except BackupDamaged as exc:
-            self._notes.append(f"a full backup, because {exc.message}")
-            return "the last one is damaged"
-        if changed is None:
-            return ""
-        if self._is_earlier:
-            return "the database was taken back: the last backup has later transactions"
-        if not _is_rewritten(chain[-1], scan, self._job.file):
-            self._changed_in_place = changed
-            return f"the database changed at byte {changed:,}, but not by a pack"
-        last = chain[-1].manifest
-        if last is not None and scan.packed_tid == last.packed_tid and not scan.holds(self._job.file, last.last_tid):
-            return f"the database was taken back, and goes on otherwise from byte {changed:,}"
-        return f"the database changed at byte {changed:,}, as by a pack"
 
     def _has_more_blobs(self, scan: Scan, chain: list[Piece]) -> bool:
         """Tell whether there are files now of blobs that were missing when the chain was made."""
@@ -309,35 +235,5 @@ class _Run:
         return (*gone, *(Finding("blob-missing", oid, tid, None, kept) for oid, tid in taken.rescued))
 
 
-def _is_rewritten(last: Piece, scan: Scan, file: DataFile) -> bool:
-    """Tell whether a pack, or something like it, has been at a file since a step: where it ended, all is otherwise."""
-    manifest = last.manifest
-    if manifest is None or scan.packed_tid != manifest.packed_tid or not scan.ends_at(manifest.end):
-        return True
-    return scan.tid_before(file, manifest.end) != manifest.last_tid
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _make_folder(path: str, blob_folder: str | None) -> None:
-    """See to it that there is a folder for backups, and no other database's blobs in it."""
-    if not os.path.lexists(path):
-        outer = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(outer):
-            raise UsageError(f"there is no folder {outer}", hint="Create the folder first.")
-        os.mkdir(path, 0o700)
-        fsync_folder(outer)
-        return
-    if not os.path.isdir(path):
-        raise UsageError(f"{path} is no folder", hint="A backup goes into a folder of its own.")
-    blobs = os.path.join(path, BLOBS)
-    if not os.path.lexists(blobs):
-        return
-    same = blob_folder is not None and os.path.realpath(blob_folder) == os.path.realpath(blobs)
-    ours = os.path.lexists(os.path.join(path, LOCK)) or any(n.endswith(".manifest") for n in os.listdir(path))
-    if same or not ours:
-        raise UsageError(
-            f"{blobs} holds the blobs of a database", hint="A backup keeps its own blobs there: take another folder."
-        )

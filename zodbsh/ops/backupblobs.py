@@ -1,34 +1,24 @@
-"""The blobs of a backup: which ones belong to a database's content, and their files in the folder ``blobs``."""
+"""The files of a backup's blobs, in the folder ``blobs``: taken, compared, made good, removed."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from hashlib import file_digest
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from zodbsh.analysis.blobfolder import BlobFile, Odd, blob_files, blob_name
-from zodbsh.engine.columns import DELETED
+from zodbsh.analysis.blobfolder import blob_name
 from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.backupmanifest import Blob
-from zodbsh.filestorage.damage import Damage
-from zodbsh.filestorage.framing import Window, follow
 from zodbsh.filestorage.repository import BLOBS, LAYOUT, BackupDamaged, is_leftover
-from zodbsh.filestorage.structs import DATA_HEADER, NUMBER, TRANSACTION_HEADER, UNDONE, TransactionHeader
 from zodbsh.ids import oid_text, tid_text
+from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import fsync_folder, publish, uninterrupted
-from zodbsh.record.classpart import BLOB_CLASS, class_part
 
 if TYPE_CHECKING:
-    from zodbsh.engine.columns import Columns
-    from zodbsh.filestorage.datafile import DataFile
+    from zodbsh.ops.blobrevisions import Wanted
     from zodbsh.source.file import FileSource
-
-_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 class BlobConflict(StorageIOError):
@@ -38,12 +28,12 @@ class BlobConflict(StorageIOError):
     hint = "One folder keeps the backups of one database; take another folder."
 
 
-class Wanted(NamedTuple):
-    """A blob's revision; ``certain`` is False for an undone creation, which has a file or none."""
+class Unhealed(NamedTuple):
+    """A blob whose file in the backup, at ``path``, is missing or damaged, and why it stays so."""
 
-    oid: int
-    tid: int
-    certain: bool
+    blob: Blob
+    path: str
+    why: str
 
 
 class Taken(NamedTuple):
@@ -58,47 +48,6 @@ class Taken(NamedTuple):
     new: int
     new_bytes: int
     added: tuple[str, ...] = ()
-
-
-def blob_revisions(file: DataFile, columns: Columns, start: int, end: int) -> Iterator[Wanted]:
-    """Yield every revision of a blob in the sound transactions from ``start`` to ``end``, each once.
-
-    A transaction that undoes several has more than one record of an object; the last one counts, and the file is one.
-    """
-    numbers = {number for number, name in enumerate(columns.class_names) if name == BLOB_CLASS}
-    if not any(columns.class_records[number] for number in numbers):
-        return
-    blobs, deleted = set(), set()
-    for oid, class_ in zip(columns.oids, columns.classes, strict=True):
-        if class_ in numbers:
-            blobs.add(oid)
-        elif class_ == DELETED:
-            deleted.add(oid)
-    window, position = Window(file), start
-    followed: dict[int, int] = {}
-    while position < end:
-        offset = window.at(position, TRANSACTION_HEADER.size)
-        header = TransactionHeader._make(TRANSACTION_HEADER.unpack_from(window.data, offset))
-        record, ending = position + header.header_length, position + header.length
-        found: dict[int, Wanted] = {}
-        while record < ending and header.status != UNDONE:
-            offset = window.at(record, DATA_HEADER.size + NUMBER.size)
-            oid, tid, _, _, _, length = DATA_HEADER.unpack_from(window.data, offset)
-            if oid in blobs or (oid in deleted and _is_blob(file, oid, record, length, followed)):
-                back = NUMBER.unpack_from(window.data, offset + DATA_HEADER.size)[0]
-                found[oid] = Wanted(oid, tid, bool(length or back))
-            record += DATA_HEADER.size + (length or NUMBER.size)
-        yield from found.values()
-        position = ending + NUMBER.size
-
-
-def _is_blob(file: DataFile, oid: int, position: int, length: int, followed: dict[int, int]) -> bool:
-    if not length:
-        (back,) = NUMBER.unpack(file.read(position + DATA_HEADER.size, NUMBER.size))
-        found = follow(file, oid, position, back, followed)
-        position, length = (0, 0) if isinstance(found, Damage) else found
-    # A deletion says nothing of the class; its blob, if any, may have a file.
-    return not length or class_part(file.read(position + DATA_HEADER.size, length))[0] == BLOB_CLASS
 
 
 def take_blobs(
@@ -131,24 +80,30 @@ def heal_blobs(
     contents: bool,
     copy: bool,
     progress: Progress = SILENT,
-) -> tuple[list[Blob], list[Blob]]:
+) -> tuple[list[Blob], list[Unhealed]]:
     """Replace files of blobs that are not what manifests say by the database's; return those replaced, those still bad.
 
-    Sizes are compared, with ``contents`` their SHA-256 as well. Raises OSError.
+    Sizes are compared, with ``contents`` their SHA-256 as well.
     """
     store = _Store(os.path.join(folder, BLOBS), copy=copy)
     healed: list[Blob] = []
-    bad: list[Blob] = []
+    failed: list[Unhealed] = []
     progress.start("verifying blobs", None, "blobs")
     for done, blob in enumerate(recorded):
         progress.advance(done)
         if store.has(blob) and not (contents and store.is_changed(blob)):
             continue
-        path = source.blob_path(blob.oid, blob.tid)
-        (healed if path is not None and store.heal(path, blob) else bad).append(blob)
+        path, why = source.blob_path(blob.oid, blob.tid), "the database has none like it"
+        try:
+            if path is not None and store.heal(path, blob):
+                healed.append(blob)
+                continue
+        except (OSError, StorageIOError) as exc:
+            why = f"could not be replaced: {exc.message if isinstance(exc, StorageIOError) else exc.strerror or exc}"
+        failed.append(Unhealed(blob, blob_file(folder, blob.oid, blob.tid), why))
     store.sync()
     progress.finish()
-    return healed, bad
+    return healed, failed
 
 
 def leave_blobs(folder: str, paths: Iterable[str]) -> None:
@@ -156,7 +111,7 @@ def leave_blobs(folder: str, paths: Iterable[str]) -> None:
     for path in paths:
         with suppress(OSError):
             os.unlink(path)
-            _remove_empty(os.path.dirname(path), os.path.join(folder, BLOBS))
+            remove_empty(os.path.dirname(path), os.path.join(folder, BLOBS))
 
 
 def _take(
@@ -213,14 +168,16 @@ class _Store:
             return True
 
     def heal(self, path: str, blob: Blob) -> bool:
-        """Put a good file in the place of a bad one; False where this one is none."""
+        """Put a good file in the place of a bad one, in one step; False where this one is none."""
         if size_of(path) != blob.size or digest_of(path) != blob.sha256:
             return False
         target = self._file(blob.oid, blob.tid)
-        self._make_folder(os.path.dirname(target))
-        with suppress(FileNotFoundError):
-            os.unlink(target)
-        add_file(path, target, copy=self._copy)
+        place = os.path.dirname(target)
+        self._make_folder(place)
+        # What a killed run has left shows to nobody who looks at the folder above.
+        for name in filter(is_leftover, os.listdir(place)):
+            os.unlink(os.path.join(place, name))
+        add_file(path, target, copy=self._copy, replace=True)
         return True
 
     def take(self, path: str, oid: int, tid: int, recorded: Blob | None) -> Blob:
@@ -234,15 +191,14 @@ class _Store:
             if digest_of(path) != recorded.sha256:
                 raise _conflict(target, oid, tid)
         self._make_folder(os.path.dirname(target))
-        if os.path.lexists(target) and not os.path.samefile(path, target):
-            # No manifest vouches for it, or it is not what its manifest says.
-            os.unlink(target)
-        if not os.path.lexists(target):
+        is_there = os.path.lexists(target)
+        if not is_there or not os.path.samefile(path, target):
             self.added.append(target)
-            add_file(path, target, copy=self._copy)
+            # What is there is vouched for by no manifest, or is not what its manifest says.
+            add_file(path, target, copy=self._copy, replace=is_there)
         blob = Blob(oid, tid, os.stat(target).st_size, digest_of(target))
         if recorded is not None and blob != recorded:
-            raise BackupDamaged(f"{target} was not written as it was read")
+            raise BackupDamaged(f"{target} was not written as it was read", folder=os.path.dirname(self.path))
         self.new_bytes += blob.size
         return blob
 
@@ -272,93 +228,9 @@ class _Store:
             os.mkdir(folder, 0o700)
 
 
-def add_file(path: str, target: str, *, copy: bool) -> None:
-    """Give a file that nobody changes another name: a link, or a copy where it is asked for or cannot be linked."""
-    if not copy and not os.path.islink(path):
-        try:
-            os.link(path, target)
-        except OSError as exc:
-            if exc.errno not in _CANNOT_LINK:
-                raise
-        else:
-            return
-    copy_verified(path, target)
-
-
-def copy_verified(path: str, target: str) -> None:
-    """Copy a file that nobody changes to a new name, read it back, and give it the same mode. Raises OSError."""
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-
-        def write(out: BinaryIO) -> None:
-            while data := file.read(1 << 20):
-                out.write(data)
-
-        def verify(temporary: str) -> None:
-            if digest_of(temporary) != digest_of(path):
-                raise StorageIOError(f"{target} was not written as it was read")
-
-        publish(target, write, verify=verify, exclusive=True, mode=stat.S_IMODE(status.st_mode))
-
-
-def digest_of(path: str) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def blob_file(folder: str, oid: int, tid: int) -> str:
-    """Return the path of a blob's file in a folder of backups."""
-    return os.path.join(folder, BLOBS, blob_name(LAYOUT, oid, tid))
-
-
-def stored_blobs(folder: str) -> Iterator[BlobFile | Odd]:
-    """Yield the blob files in a folder of backups."""
-    path = os.path.join(folder, BLOBS)
-    return blob_files(path, LAYOUT) if os.path.isdir(path) else iter(())
-
-
-def sweep_blobs(folder: str) -> None:
-    """Remove what a killed backup has left among the blobs."""
-    for where, _, names in os.walk(os.path.join(folder, BLOBS)):
-        for name in names:
-            if is_leftover(name):
-                os.unlink(os.path.join(where, name))
-
-
-def prune_blobs(folder: str, keep: set[tuple[int, int]]) -> tuple[int, int]:
-    """Remove the blobs that are not kept; return how many, and their bytes. Raises OSError."""
-    removed = size = 0
-    top = os.path.join(folder, BLOBS)
-    for found in list(stored_blobs(folder)):
-        if isinstance(found, Odd) or (found.oid, found.tid) in keep:
-            continue
-        size += os.stat(found.path).st_size
-        os.unlink(found.path)
-        removed += 1
-        _remove_empty(os.path.dirname(found.path), top)
-    return removed, size
-
-
-def _remove_empty(folder: str, top: str) -> None:
-    with suppress(OSError):
-        while folder != top:
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
+def _conflict(target: str, oid: int, tid: int) -> BlobConflict:
+    return BlobConflict(f"{target} is not the blob {oid_text(oid)} of {tid_text(tid)} that the database has")
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
     file.write(data)
-
-
-def size_of(path: str) -> int | None:
-    """Return a regular file's size, None where there is none."""
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _conflict(target: str, oid: int, tid: int) -> BlobConflict:
-    return BlobConflict(f"{target} is not the blob {oid_text(oid)} of {tid_text(tid)} that the database has")

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import md5, sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from zodbsh.filestorage.backupmanifest import CHUNK, BackupManifest, Blob, read_backup_manifest
-from zodbsh.filestorage.parts import check_part, read_part, read_range
+from zodbsh.filestorage.backupmanifest import BackupManifest, Blob, read_backup_manifest
+from zodbsh.filestorage.parts import check_part, read_part
 from zodbsh.filestorage.repository import BackupDamaged, Chain, Folder, Line, Step
 from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT, Progress
-from zodbsh.publish import without_signals
-
-if TYPE_CHECKING:
-    from zodbsh.filestorage.datafile import DataFile
 
 
 class Piece(NamedTuple):
@@ -92,7 +86,7 @@ def check_order(chain: list[Piece]) -> None:
     for piece in chain:
         if end is not None and piece.start != end:
             what = "a step before it is missing" if piece.start > end else "it repeats a step before it"
-            raise BackupDamaged(f"{piece.path} begins at byte {piece.start:,}, but {end:,} come before it: {what}")
+            raise damaged(piece, f"begins at byte {piece.start:,}, but {end:,} come before it: {what}")
         end = piece.end
 
 
@@ -133,7 +127,7 @@ def check_piece(piece: Piece, stream: TransactionStream | None = None, progress:
         done=piece.start,
     )
     if stream is not None and stream.damage is not None:
-        raise BackupDamaged(f"{piece.path} is damaged at {stream.damage}")
+        raise damaged(piece, f"is damaged at {stream.damage}")
     return found.size
 
 
@@ -154,10 +148,10 @@ def close_step(piece: Piece, stream: TransactionStream) -> None:
     if stream.stopped:
         return
     if stream.fed != stream.end:
-        raise BackupDamaged(f"{piece.path} is damaged: it ends within a transaction, at byte {stream.fed:,}")
+        raise damaged(piece, f"is damaged: it ends within a transaction, at byte {stream.fed:,}")
     manifest = piece.manifest
     if manifest is not None and (stream.end, stream.last_tid) != (manifest.end, manifest.last_tid):
-        raise BackupDamaged(f"{piece.path} is damaged: its last transaction is not the one its manifest says")
+        raise damaged(piece, "is damaged: its last transaction is not the one its manifest says")
 
 
 def facts(chain: list[Piece], *, until: int = MAX_ID) -> Iterator[Facts]:
@@ -219,45 +213,14 @@ def recorded_blobs(chain: list[Piece]) -> dict[tuple[int, int], Blob]:
     }
 
 
-def first_change(file: DataFile, chain: list[Piece], progress: Progress = SILENT) -> int | None:
-    """Return where a database begins to differ from a chain (to a chunk), None where it holds all of it.
-
-    What no manifest or ``.dat`` vouches for is read from its data file. Raises BackupDamaged, StorageIOError.
-    """
-    progress.start("comparing with the last backup", chain[-1].end, "bytes")
-    pool = ThreadPoolExecutor(2, initializer=without_signals)
-    try:
-        for piece in chain:
-            changed = _first_change(file, piece, pool, progress)
-            if changed is not None:
-                return changed
-    finally:
-        pool.shutdown(cancel_futures=True)
-        progress.finish()
-    return None
+def damaged(piece: Piece, what: str, *, hint: str | None = None) -> BackupDamaged:
+    """Return the error that says what is wrong with a step."""
+    return BackupDamaged(f"{piece.path} {what}", folder=os.path.dirname(piece.path), hint=hint)
 
 
-def _first_change(file: DataFile, piece: Piece, pool: ThreadPoolExecutor, progress: Progress) -> int | None:
-    digests, start, end = piece.chunks, piece.start, piece.end
-    if digests is None and (piece.md5 is None or end is None):
-        found = check_part(piece.path, compressed=piece.step.compressed, chunks=None, md5sum=None, size=piece.size)
-        digests, end = found.chunks, start + found.size
-    assert end is not None
-    if end > file.limit:
-        return file.limit
-    if digests is None:
-        whole = md5(usedforsecurity=False)
-        for data in read_range(file, start, end):
-            whole.update(data)
-            progress.advance(end)
-        return None if whole.hexdigest() == piece.md5 else start
-    starts = range(start, end, CHUNK)
-    found_there = pool.map(lambda place: _digest(file, place, min(place + CHUNK, end)), starts)
-    for place, digest, wanted in zip(starts, found_there, digests, strict=True):
-        if digest != wanted:
-            return place
-        progress.advance(place)
-    return None
+def end_of(chain: list[Piece]) -> int:
+    """Return where the content of a chain ends."""
+    return (chain[-1].end or 0) if chain else 0
 
 
 def _content_size(path: str, step: Step) -> int:
@@ -266,8 +229,4 @@ def _content_size(path: str, step: Step) -> int:
     try:
         return os.stat(path).st_size
     except OSError as exc:
-        raise BackupDamaged(f"{path} cannot be read: {exc.strerror or exc}") from exc
-
-
-def _digest(file: DataFile, start: int, end: int) -> str:
-    return sha256(b"".join(read_range(file, start, end))).hexdigest()
+        raise BackupDamaged(f"{path} cannot be read: {exc.strerror or exc}", folder=os.path.dirname(path)) from exc

@@ -35,6 +35,8 @@ def folder_lock(folder: str) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 raise FolderBusy(_who(folder, path))
             time.sleep(_PAUSE)
+        if not _is_there(path, descriptor):
+            raise FolderBusy(f"another backup into {folder} has just failed, and removed the folder", hint="Try again.")
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
         yield
@@ -53,6 +55,14 @@ def is_busy(folder: str) -> bool:
         return not _locked(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def _is_there(path: str, descriptor: int) -> bool:
+    """Tell whether a file that we waited for still has its name."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _locked(descriptor: int, kind: int) -> bool:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from zodbsh.filestorage.backupmanifest import manifest_name
 from zodbsh.filestorage.repository import BLOBS, REPOZO_LEFTOVER, BackupDamaged, Chain, Folder, dat_name, read_folder
-from zodbsh.ops.backupblobs import blob_file, prune_blobs, size_of, sweep_blobs
 from zodbsh.ops.backupchain import Piece, check_chain, pieces, recorded_blobs
+from zodbsh.ops.blobfiles import blob_file, prune_blobs, size_of, sweep_blobs
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import fsync_folder
 
@@ -65,12 +65,10 @@ def _require_good(path: str, chain: list[Piece], progress: Progress, bad: str) -
             trouble = f"{file} is missing or has another size"
     try:
         if trouble:
-            raise BackupDamaged(trouble)
+            raise BackupDamaged(trouble, folder=path)
         check_chain(chain, progress)
     except BackupDamaged as exc:
-        raise BackupDamaged(
-            f"{exc.message}; no older backup was removed", hint="`zodbsh backup --full` makes a new full backup."
-        ) from exc
+        raise BackupDamaged(f"{exc.message}; no older backup was removed", folder=path) from exc
 
 
 def sweep(path: str) -> None:

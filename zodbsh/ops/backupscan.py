@@ -31,7 +31,8 @@ class SourceDamaged(DamagedDatabase):
     def __init__(self, path: str, damage: Damage) -> None:
         super().__init__(
             f"{path} is damaged at {damage}; no backup was made, and those there are stay as they are",
-            hint=f"`zodbsh recover {quote(path)} NEW` saves what is sound in it; `zodbsh restore` takes a backup back.",
+            hint=f"`zodbsh recover {quote(path)} {quote(f'{path}.recovered')}` saves what is sound in it; "
+            "`zodbsh restore` takes a backup back.",
         )
         self.damage = damage
 

@@ -16,9 +16,10 @@ from zodbsh.filestorage.parts import Digests, check_part, copy_range
 from zodbsh.filestorage.repository import Line, Step, dat_bytes, dat_name
 from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.filestorage.structs import MAGIC_SIZE
-from zodbsh.ops.backupblobs import Taken, Wanted, blob_revisions, leave_blobs, take_blobs
-from zodbsh.ops.backupchain import Piece, recorded_blobs
+from zodbsh.ops.backupblobs import Taken, leave_blobs, take_blobs
+from zodbsh.ops.backupchain import Piece, end_of, recorded_blobs
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
+from zodbsh.ops.blobrevisions import Wanted, blob_revisions
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, require_room, staged, uninterrupted, without_signals
 
@@ -105,7 +106,7 @@ def write_step(
             data_file = adopt.path if adopt else stack.enter_context(job.staged(step.name, exclusive=True))
             # Python's work, while the digests and the disk have theirs.
             index = stack.enter_context(ThreadPoolExecutor(1, initializer=without_signals)).submit(
-                _write_index, index_file, scan
+                write_index, index_file, scan
             )
             wanted = list(wanted_blobs(job.file, scan, chain))
             taken = take_blobs(
@@ -122,8 +123,8 @@ def write_step(
                 tuple(piece.step.name for piece in chain if piece.manifest is not None),
             )  # fmt: skip
             lines = [*_lines(chain), Line(step.name, start, scan.end, digests.md5)]
-            _fill(dat_file, [dat_bytes(job.path, lines)])
-            _fill(manifest_file, [manifest_bytes(manifest)])
+            fill(dat_file, [dat_bytes(job.path, lines)])
+            fill(manifest_file, [manifest_bytes(manifest)])
             held.enter_context(uninterrupted())
     except BaseException as exc:
         with uninterrupted():
@@ -151,9 +152,20 @@ def wanted_blobs(file: DataFile, scan: Scan, chain: list[Piece]) -> Iterator[Wan
             yield wanted
 
 
-def end_of(chain: list[Piece]) -> int:
-    """Return where the content of a chain ends."""
-    return (chain[-1].end or 0) if chain else 0
+def write_index(path: str, scan: Scan) -> str:
+    """Write the index of a step; return its SHA-256."""
+    digest = sha256()
+    with open(path, "r+b") as file:
+        for part in scan.index_file():
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def fill(path: str, parts: Iterable[bytes]) -> None:
+    """Write a file's content into one that is there and empty."""
+    with open(path, "r+b") as file:
+        file.writelines(parts)
 
 
 @contextmanager
@@ -221,18 +233,3 @@ def _lines(chain: list[Piece]) -> Iterator[Line]:
             continue
         found = _read_data(piece)
         yield Line(piece.step.name, piece.start, piece.start + found.size, found.md5)
-
-
-def _write_index(path: str, scan: Scan) -> str:
-    """Write the index of a step; return its SHA-256."""
-    digest = sha256()
-    with open(path, "r+b") as file:
-        for part in scan.index_file():
-            digest.update(part)
-            file.write(part)
-    return digest.hexdigest()
-
-
-def _fill(path: str, parts: Iterable[bytes]) -> None:
-    with open(path, "r+b") as file:
-        file.writelines(parts)

@@ -11,40 +11,32 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from shlex import quote
 from typing import BinaryIO, NamedTuple
 
 from zodbsh.filestorage.datafile import DataFile, EmptyFile, NotFileStorage, read_magic
 from zodbsh.filestorage.indexsave import drop_indexes, save_index
 from zodbsh.filestorage.parts import check_part
-from zodbsh.filestorage.repository import (
-    BackupDamaged,
-    BackupNotFound,
-    Folder,
-    read_folder,
-    stamp_time,
-)
+from zodbsh.filestorage.repository import BackupDamaged
 from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.findings import Finding
-from zodbsh.ids import MAX_ID, tid_text
-from zodbsh.ops.backupblobs import blob_revisions
-from zodbsh.ops.backupchain import Piece, check_order, facts, pieces, recorded_blobs
+from zodbsh.ids import MAX_ID
+from zodbsh.ops.backupchain import Piece, damaged, pieces, recorded_blobs
 from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
+from zodbsh.ops.blobrevisions import blob_revisions
 from zodbsh.ops.restoreblobs import NewBlobs
 from zodbsh.ops.restoreplace import OLD, blobs_of, check_owner, check_places, place_of
+from zodbsh.ops.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import failing_well, require_room, staged, uninterrupted
-from zodbsh.times import tid_time, time_text
 
 
 class RestoreResult(NamedTuple):
     """A restored database: from which step, up to which transaction.
 
     ``cut`` is how many bytes of the step are later than the time asked for. ``old`` is where the database stays that
-    was in the way, ``old_blobs`` its blobs, ``blobs`` where the blobs are (None: there are none). ``findings`` are
-    blobs that the backup has not got.
+    was in the way, ``old_blobs`` its blobs, ``blob_folder`` where the blobs are (None: there are none).
+    ``findings`` are blobs that the backup has not got.
     """
 
     folder: str
@@ -60,82 +52,6 @@ class RestoreResult(NamedTuple):
     old: str | None
     old_blobs: str | None
     findings: tuple[Finding, ...] = ()
-
-
-class Plan(NamedTuple):
-    """Which steps are read, and up to which tid."""
-
-    folder: Folder
-    pieces: list[Piece]
-    until: int
-
-
-def plan_restore(path: str, at: int = MAX_ID) -> Plan:
-    """Choose the steps that hold the newest state at or before ``at``.
-
-    Raises BackupNotFound, BackupDamaged, StorageIOError.
-    """
-    folder = read_folder(path)
-    if not folder.chains:
-        raise BackupNotFound(f"there is no full backup in {path}")
-    if at == MAX_ID:
-        chain = pieces(folder, folder.chains[-1])
-        check_order(chain)
-        return _sound(Plan(folder, chain, at))
-    return _plan_at(folder, at)
-
-
-def _plan_at(folder: Folder, at: int) -> Plan:
-    """Choose the first backup that reaches up to ``at``: later ones may have lost history to a pack.
-
-    Where none does, the first one made after that time is exact, too, unless a pack took what was then; else the
-    newest one made before it is what is known.
-    """
-    earlier: list[Piece] | None = None
-    oldest, damaged = MAX_ID, None
-    moment = tid_time(at) or datetime.max.replace(tzinfo=UTC)
-    for chain in folder.chains:
-        found = pieces(folder, chain)
-        try:
-            check_order(found)
-            for number, fact in enumerate(facts(found)):
-                exact_from = max(fact.packed_tid, fact.first_tid)
-                oldest = min(oldest, exact_from)
-                if exact_from > at:
-                    continue
-                if fact.last_tid >= at:
-                    return _sound(Plan(folder, found[: number + 1], at))
-                if earlier is None or not _is_after(earlier, moment) or _is_before(found[number], moment):
-                    earlier = found[: number + 1]
-        except BackupDamaged as exc:
-            # It may be of another time.
-            damaged = damaged or exc
-    if damaged is not None:
-        raise damaged
-    if earlier is None:
-        raise _nothing_of(folder.path, at, oldest)
-    return _sound(Plan(folder, earlier, at))
-
-
-def _sound(plan: Plan) -> Plan:
-    """Raise BackupDamaged where a manifest is damaged: the blobs that it names are not known."""
-    for piece in plan.pieces:
-        if piece.trouble:
-            raise BackupDamaged(
-                piece.trouble,
-                hint="Without that file the database is restored by its MD5, and the blobs that other manifests name.",
-            )
-    return plan
-
-
-def _is_after(chain: list[Piece], moment: datetime) -> bool:
-    made = stamp_time(chain[-1].step.stamp)
-    return made is not None and made > moment
-
-
-def _is_before(piece: Piece, moment: datetime) -> bool:
-    made = stamp_time(piece.step.stamp)
-    return made is not None and made <= moment
 
 
 def restore(
@@ -172,11 +88,11 @@ def stream(path: str, out: BinaryIO, *, at: int = MAX_ID, progress: Progress = S
     cut = _Cut(out, plan.until)
     progress.start("restoring", plan.pieces[-1].end, "bytes")
     for piece in plan.pieces:
-        with _last_good(plan, piece):
+        with last_good(plan, piece):
             _copy(piece, cut.feed, progress)
             if cut.stream.damage is not None:
-                raise BackupDamaged(f"{piece.path} is damaged at {cut.stream.damage}")
-    cut.close(plan.pieces[-1].path)
+                raise damaged(piece, f"is damaged at {cut.stream.damage}")
+    cut.close(plan.pieces[-1])
     progress.finish()
     last = plan.pieces[-1]
     found = cut.stream
@@ -206,10 +122,10 @@ class _Cut:
         self._held = held[ready:]
         self._written += ready
 
-    def close(self, path: str) -> None:
+    def close(self, last: Piece) -> None:
         self.stream.close()
         if self.stream.damage is not None:
-            raise BackupDamaged(f"{path} is damaged at {self.stream.damage}")
+            raise damaged(last, f"is damaged at {self.stream.damage}")
         self._out.flush()
 
 
@@ -261,23 +177,23 @@ class _Restoring:
         progress.start("restoring", plan.pieces[-1].end, "bytes")
         with open(path, "r+b") as file:
             for piece in plan.pieces:
-                with _last_good(plan, piece):
+                with last_good(plan, piece):
                     _copy(piece, lambda data: _write(file, data), progress)
         progress.finish()
         with DataFile(path) as data:
             try:
                 read_magic(data)
             except (EmptyFile, NotFileStorage) as exc:
-                raise BackupDamaged(f"{plan.pieces[0].path} is damaged: it does not begin as a FileStorage") from exc
+                raise damaged(plan.pieces[0], "is damaged: it does not begin as a FileStorage") from exc
             try:
                 scan = scan_source(data, until=plan.until, progress=progress)
             except SourceDamaged as exc:
                 raise self._damaged(exc) from exc
             later = data.current_size() - scan.end
         if scan.tail:
-            raise BackupDamaged(f"{plan.pieces[-1].path} is damaged: it ends within a transaction")
+            raise damaged(plan.pieces[-1], "is damaged: it ends within a transaction")
         if later and not scan.ends:
-            raise _nothing_of(plan.folder.path, plan.until, MAX_ID)
+            raise nothing_of(plan.folder.path, plan.until)
         if later:
             os.truncate(path, scan.end)
         return scan
@@ -286,9 +202,10 @@ class _Restoring:
         """Name the file of the backup in which a damage of the whole is."""
         place = exc.damage.position
         piece = next((p for p in self._plan.pieces if p.end is not None and place < p.end), self._plan.pieces[-1])
-        return BackupDamaged(
-            f"{piece.path} is damaged at byte {place - piece.start:,} of it: {exc.damage}",
-            hint=_good_before(self._plan, piece),
+        return damaged(
+            piece,
+            f"is damaged at byte {place - piece.start:,} of it: {exc.damage}",
+            hint=good_before(self._plan, piece),
         )
 
     def _fill_blobs(self, blobs: NewBlobs, path: str, scan: Scan) -> bool:
@@ -317,39 +234,6 @@ def _copy(piece: Piece, write: Callable[[bytes], None], progress: Progress) -> N
 
 def _write(file: BinaryIO, data: bytes) -> None:
     file.write(data)
-
-
-@contextmanager
-def _last_good(plan: Plan, piece: Piece) -> Iterator[None]:
-    """Say of a damage which state can still be had."""
-    try:
-        yield
-    except BackupDamaged as exc:
-        raise BackupDamaged(exc.message, hint=_good_before(plan, piece)) from exc
-
-
-def _good_before(plan: Plan, piece: Piece) -> str:
-    """Return a hint at the newest state that does without a step."""
-    number = plan.pieces.index(piece)
-    for earlier in reversed(plan.pieces[:number]):
-        if earlier.manifest is not None:
-            tid = earlier.manifest.last_tid
-            return f"What comes before it may be good: `--at {tid_text(tid)}` ({time_text(tid)})."
-    place = next((n for n, chain in enumerate(plan.folder.chains) if chain.full == plan.pieces[0].step), 0)
-    for chain in reversed(plan.folder.chains[:place]):
-        for earlier in reversed(pieces(plan.folder, chain)):
-            if earlier.manifest is not None:
-                tid = earlier.manifest.last_tid
-                return f"An earlier backup may be good: `--at {tid_text(tid)}` ({time_text(tid)})."
-    return BackupDamaged.hint
-
-
-def _nothing_of(path: str, at: int, oldest: int) -> BackupNotFound:
-    known = f"The oldest state is of {time_text(oldest)}; " if oldest not in (0, MAX_ID) else ""
-    return BackupNotFound(
-        f"no backup in {path} is of {time_text(at)} ({tid_text(at)}) or before",
-        hint=f"{known}`zodbsh backup --list {quote(path)}` shows what there is.",
-    )
 
 
 @contextmanager

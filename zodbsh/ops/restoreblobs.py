@@ -15,7 +15,8 @@ from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.backupblobs import Wanted, add_file, blob_file, digest_of, size_of
+from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
+from zodbsh.ops.blobrevisions import Wanted
 from zodbsh.ops.restoreplace import OLD, is_empty_folder
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, exchange, fsync_folder, temporary_name, uninterrupted
@@ -84,7 +85,7 @@ class NewBlobs:
                     self.findings.append(Finding("blob-missing", oid, tid, None, "its file is not in the backup"))
                 continue
             if blob is not None and (size != blob.size or digest_of(path) != blob.sha256):
-                raise _bad_blob(path, blob, missing=size is None)
+                raise _bad_blob(backup, path, blob, missing=size is None)
             target = os.path.join(self._staged, blob_name(LAYOUT, oid, tid))
             _make_folders(os.path.dirname(target), self._staged, folders)
             add_file(path, target, copy=copy)
@@ -118,7 +119,9 @@ class NewBlobs:
         shutil.rmtree(self._aside, ignore_errors=True)
         for path in self._extra:
             with suppress(OSError):
-                os.unlink(path.replace(self._staged, self.target, 1))
+                place = path.replace(self._staged, self.target, 1)
+                os.unlink(place)
+                remove_empty(os.path.dirname(place), self.target)
 
     def _take_back_or_tell(self, failed: BaseException) -> None:
         try:
@@ -149,10 +152,11 @@ class NewBlobs:
             os.rename(self._aside, self._old)
 
 
-def _bad_blob(path: str, blob: Blob, *, missing: bool) -> BackupDamaged:
+def _bad_blob(folder: str, path: str, blob: Blob, *, missing: bool) -> BackupDamaged:
     what = "missing" if missing else "damaged: it is not what its manifest says"
     return BackupDamaged(
         f"{path} (the blob {oid_text(blob.oid)} of {tid_text(blob.tid)}) is {what}",
+        folder=folder,
         hint="`--no-blobs` restores the database without its blobs.",
     )
 

@@ -7,13 +7,13 @@ import re
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from zodbsh.analysis.blobfolder import BlobFile, blob_files, holds_blobs
+from zodbsh.analysis.blobfolder import BlobFile, blob_files, holds_blobs, lies_within
 from zodbsh.engine.columns import Options
 from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.datafile import DataFile, read_magic
 from zodbsh.filestorage.structs import MAGIC_SIZE
-from zodbsh.ops.backupblobs import blob_revisions
+from zodbsh.ops.blobrevisions import blob_revisions
 from zodbsh.publish import AlreadyExists
 from zodbsh.source.columns import file_columns
 from zodbsh.source.file import blob_layout
@@ -61,7 +61,7 @@ def check_places(backups: str, out: str, blobs: str | None, *, force: bool) -> N
         raise UsageError(f"there is no folder {folder}", hint="Create the folder first.")
     if os.path.isdir(out):
         raise UsageError(f"{out} is a folder", hint="Name the file to write: a Data.fs.")
-    if _within(os.path.realpath(out), os.path.realpath(backups)):
+    if lies_within(os.path.realpath(out), os.path.realpath(backups)):
         raise UsageError(f"{out} would be among the backups", hint="Restore to another folder.")
     if os.path.lexists(out) and not force:
         raise AlreadyExists(f"{out} exists already", hint="`--force` replaces it; it stays as `.old`.")
@@ -90,7 +90,7 @@ def _check_remains(out: str, *, force: bool) -> None:
 
 def _check_folder(backups: str, out: str, blobs: str, *, force: bool) -> None:
     target, among = os.path.realpath(blobs), os.path.realpath(backups)
-    if _within(target, among):
+    if lies_within(target, among):
         raise OtherFolder(f"{blobs} is in the folder of backups")
     kept = (
         (among, "the folder of backups"),
@@ -99,7 +99,7 @@ def _check_folder(backups: str, out: str, blobs: str, *, force: bool) -> None:
         (os.path.realpath("."), "the current folder"),
     )
     for path, what in kept:
-        if _within(path, target):
+        if lies_within(path, target):
             raise OtherFolder(f"{blobs} is {what}, or holds it: no folder of blobs")
     if not os.path.lexists(blobs) or is_empty_folder(blobs):
         return
@@ -148,14 +148,28 @@ def check_owner(blobs: str, out: str, oids: AbstractSet[int], revisions: Abstrac
     found = [blob for blob in blob_files(blobs, layout) if isinstance(blob, BlobFile)] if layout else []
     if not found:
         return
-    whole = _known(out)
-    known = oids | whole[0] if whole is not None else None
-    strange = next((blob for blob in found if known is not None and blob.oid not in known), None)
-    ours = revisions if whole is None else revisions | whole[1]
-    if strange is None and not any((blob.oid, blob.tid) in ours for blob in found):
-        strange = found[0]
+    strange = _strange(found, oids, revisions, _known(out))
+    if strange is not None:
+        # A restore that was killed at its end has left there the blobs of what it has replaced.
+        before = _known(place_of(out) + OLD)
+        strange = strange if before is None else _strange(found, oids, revisions, before)
     if strange is not None:
         raise OtherFolder(f"{blobs} has blobs of another database: neither the backup nor {out} knows {strange.path}")
+
+
+def _strange(
+    found: list[BlobFile],
+    oids: AbstractSet[int],
+    revisions: AbstractSet[tuple[int, int]],
+    database: tuple[set[int], set[tuple[int, int]]] | None,
+) -> BlobFile | None:
+    """Return a blob of another database than the one whose oids and revisions are known (None: those of none are)."""
+    known = oids | database[0] if database is not None else None
+    strange = next((blob for blob in found if known is not None and blob.oid not in known), None)
+    ours = revisions if database is None else revisions | database[1]
+    if strange is None and not any((blob.oid, blob.tid) in ours for blob in found):
+        return found[0]
+    return strange
 
 
 def _known(path: str) -> tuple[set[int], set[tuple[int, int]]] | None:
@@ -171,7 +185,3 @@ def _known(path: str) -> tuple[set[int], set[tuple[int, int]]] | None:
             return set(found.columns.oids), revisions
     except (OSError, ZodbshError):
         return None
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

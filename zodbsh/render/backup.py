@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zodbsh.ops.backup import BackupResult
     from zodbsh.ops.backupcheck import BackupCheck
     from zodbsh.ops.backuplist import ListedStep
+    from zodbsh.render.output import Output
 
 _SHOWN = 20
 
@@ -190,11 +191,24 @@ def finding_json(finding: Finding) -> dict[str, object]:
 def show_findings(page: Page, findings: Sequence[Finding], *, shown: int = _SHOWN) -> None:
     """Write findings, a line each."""
     for finding in findings[:shown]:
-        who = f"{oid_text(finding.oid)} of {tid_text(finding.tid or 0)}: " if finding.oid is not None else ""
-        who += f"at byte {finding.offset:,}: " if finding.offset is not None else ""
-        page.line("  ", Span(f"{finding.kind}: ", "red"), who, finding.message)
+        page.line("  ", Span(f"{finding.kind}: ", "red"), _where(finding), finding.message)
     if len(findings) > shown:
         page.line(f"  ... and {count_text(len(findings) - shown, 'more finding', 'more findings')}")
+
+
+def warn_quietly(findings: Sequence[Finding], output: Output) -> None:
+    """Say on stderr what was found where ``--quiet`` has shown no table: cron sends that."""
+    if not output.quiet or output.format != "table":
+        return
+    for finding in findings[:_SHOWN]:
+        output.warn(f"{finding.kind}: {_where(finding)}{finding.message}")
+    if len(findings) > _SHOWN:
+        output.warn(f"... and {count_text(len(findings) - _SHOWN, 'more finding', 'more findings')}")
+
+
+def _where(finding: Finding) -> str:
+    who = f"{oid_text(finding.oid)} of {tid_text(finding.tid or 0)}: " if finding.oid is not None else ""
+    return who + (f"at byte {finding.offset:,}: " if finding.offset is not None else "")
 
 
 def _cells(finding: Finding) -> Iterator[str | None]:

@@ -42,10 +42,10 @@ class RestoreView(NamedTuple):
     def rows(self) -> Rows:
         """Return one row."""
         result = self.result
-        headers = ("path", "step", "bytes", "transactions", "last tid", "blobs", "old")
+        headers = ("path", "step", "bytes", "transactions", "last tid", "blobs", "old", "old blobs")
         row = (
             result.path, result.step, result.size, result.transactions, tid_text(result.last_tid), result.blobs,
-            result.old,
+            result.old, result.old_blobs,
         )  # fmt: skip
         return Rows(headers, [row])
 

@@ -1,0 +1,128 @@
+"""Which steps of a folder of backups a restore reads, and what to try where one of them is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from shlex import quote
+from typing import NamedTuple
+
+from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound, Folder, read_folder, stamp_time
+from zodbsh.ids import MAX_ID, tid_text
+from zodbsh.ops.backupchain import Piece, check_order, facts, pieces
+from zodbsh.times import tid_time, time_text
+
+
+class Plan(NamedTuple):
+    """Which steps are read, and up to which tid."""
+
+    folder: Folder
+    pieces: list[Piece]
+    until: int
+
+
+def plan_restore(path: str, at: int = MAX_ID) -> Plan:
+    """Choose the steps that hold the newest state at or before ``at``.
+
+    Raises BackupNotFound, BackupDamaged, StorageIOError.
+    """
+    folder = read_folder(path)
+    if not folder.chains:
+        raise BackupNotFound(
+            f"there is no full backup in {path}",
+            hint=f"`zodbsh backup --list {quote(path)}` shows what there is." if folder.lost else None,
+        )
+    if at == MAX_ID:
+        chain = pieces(folder, folder.chains[-1])
+        check_order(chain)
+        return _sound(Plan(folder, chain, at))
+    return _plan_at(folder, at)
+
+
+def _plan_at(folder: Folder, at: int) -> Plan:
+    """Choose the first backup that reaches up to ``at``: later ones may have lost history to a pack.
+
+    Where none does, the first one made after that time is exact, too, unless a pack took what was then; else the
+    newest one made before it is what is known.
+    """
+    earlier: list[Piece] | None = None
+    oldest, damaged = MAX_ID, None
+    moment = tid_time(at) or datetime.max.replace(tzinfo=UTC)
+    for chain in folder.chains:
+        found = pieces(folder, chain)
+        try:
+            check_order(found)
+            for number, fact in enumerate(facts(found)):
+                exact_from = max(fact.packed_tid, fact.first_tid)
+                oldest = min(oldest, exact_from)
+                if exact_from > at:
+                    continue
+                if fact.last_tid >= at:
+                    return _sound(Plan(folder, found[: number + 1], at))
+                if earlier is None or not _is_after(earlier, moment) or _is_before(found[number], moment):
+                    earlier = found[: number + 1]
+        except BackupDamaged as exc:
+            # It may be of another time.
+            damaged = damaged or exc
+    if damaged is not None:
+        raise damaged
+    if earlier is None:
+        raise nothing_of(folder.path, at, oldest)
+    return _sound(Plan(folder, earlier, at))
+
+
+def _sound(plan: Plan) -> Plan:
+    """Raise BackupDamaged where a manifest is damaged: the blobs that it names are not known."""
+    for piece in plan.pieces:
+        if piece.trouble:
+            raise BackupDamaged(
+                piece.trouble,
+                folder=plan.folder.path,
+                hint="Without that file the database is restored by its MD5, and the blobs that other manifests name.",
+            )
+    return plan
+
+
+def _is_after(chain: list[Piece], moment: datetime) -> bool:
+    made = stamp_time(chain[-1].step.stamp)
+    return made is not None and made > moment
+
+
+def _is_before(piece: Piece, moment: datetime) -> bool:
+    made = stamp_time(piece.step.stamp)
+    return made is not None and made <= moment
+
+
+@contextmanager
+def last_good(plan: Plan, piece: Piece) -> Iterator[None]:
+    """Say of a damage which state can still be had."""
+    try:
+        yield
+    except BackupDamaged as exc:
+        raise BackupDamaged(exc.message, folder=plan.folder.path, hint=good_before(plan, piece)) from exc
+
+
+def good_before(plan: Plan, piece: Piece) -> str | None:
+    """Return a hint at the newest state that does without a step, None where there is none."""
+    number = plan.pieces.index(piece)
+    for earlier in reversed(plan.pieces[:number]):
+        if earlier.manifest is not None:
+            tid = earlier.manifest.last_tid
+            return f"What comes before it may be good: `--at {tid_text(tid)}` ({time_text(tid)})."
+    place = next((n for n, chain in enumerate(plan.folder.chains) if chain.full == plan.pieces[0].step), 0)
+    for chain in reversed(plan.folder.chains[:place]):
+        for earlier in reversed(pieces(plan.folder, chain)):
+            if earlier.manifest is not None:
+                tid = earlier.manifest.last_tid
+                return f"An earlier backup may be good: `--at {tid_text(tid)}` ({time_text(tid)})."
+    return None
+
+
+def nothing_of(path: str, at: int, oldest: int = MAX_ID) -> BackupNotFound:
+    """Return the error that says that no backup is so old."""
+    known = f"The oldest state is of {time_text(oldest)}; " if oldest not in (0, MAX_ID) else ""
+    return BackupNotFound(
+        f"no backup in {path} is of {time_text(at)} ({tid_text(at)}) or before",
+        hint=f"{known}`zodbsh backup --list {quote(path)}` shows what there is.",
+    )
