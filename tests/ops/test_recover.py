@@ -132,6 +132,54 @@ def test_one_wrong_number_costs_no_record(database, what, number):
     assert contents(f"{database}.new") == sound
 
 
+@pytest.mark.parametrize("record", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("at", "number"), [(8, 10), (8, -10), (8, 1 << 36), (24, 10), (24, -2), (24, 1 << 40), (24, 1 << 63), (16, 1 << 63)]
+)
+def test_a_wrong_number_of_one_of_several_records_costs_nothing(database, record, at, number):
+    """Its tid or the place of its transaction, be it the first; where it says that an earlier one comes later."""
+    sound = contents(database)
+    place = Place(database)
+    field = place.records[1][record][0] + at
+    (right,) = struct.unpack_from(">Q", place.data, field)
+    place.data[field : field + 8] = struct.pack(">Q", right + number)
+    save(database, place.data)
+    result = run(database)
+    assert (result.lost_nothing, result.clean) == (True, False)
+    assert contents(f"{database}.new") == sound
+
+
+@pytest.mark.parametrize("at", ["header", "record"])
+@pytest.mark.parametrize("number", [10, -10])
+def test_of_two_tids_neither_is_believed(database, at, number):
+    """The first transaction's header and its only record: nothing else tells when it was."""
+    sound = contents(database)
+    place = Place(database)
+    field = place.starts[0] if at == "header" else place.records[0][0][0] + 8
+    (right,) = struct.unpack_from(">Q", place.data, field)
+    place.data[field : field + 8] = struct.pack(">Q", right + number)
+    save(database, place.data)
+    result = run(database)
+    assert contents(f"{database}.new")[1:] == sound[1:]
+    ((start, name, oid, tid, repaired, message),) = result.contradictions
+    assert (start, name, oid, repaired, result.lost_nothing) == (4, "tid", None, False, False)
+    assert f"{right if tid != right else right + number:016x}" in message
+
+
+def test_a_place_that_only_one_record_tells_is_reported(database):
+    """A transaction of one record, which says that it stands elsewhere."""
+    sound = contents(database)
+    place = Place(database)
+    record = place.records[4][0][0]
+    place.data[record + 31] ^= 4
+    save(database, place.data)
+    result = run(database)
+    assert contents(f"{database}.new") == sound
+    assert [(one.position, one.field, one.repaired) for one in result.contradictions] == [
+        (record + 24, "transaction", True)
+    ]
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("bit", [1, 5, 9])
 def test_a_wrong_oid_is_repaired_where_the_revisions_tell(database, number, bit):
@@ -147,6 +195,51 @@ def test_a_wrong_oid_is_repaired_where_the_revisions_tell(database, number, bit)
     assert contents(f"{database}.new") == sound
     assert [(one.position, one.field, one.repaired) for one in result.contradictions] == [(record, "oid", True)]
     assert (result.lost_nothing, result.clean) == (True, False)
+
+
+def test_a_record_that_denies_its_objects_earlier_revisions_is_reported(database):
+    """A new object's record with the oid of another: it is kept, and nothing says that nothing is lost."""
+    place = Place(database)
+    b = oid_of(database, "b")
+    # The pointer of b's second revision says that there is none before it.
+    record = place.record(4, b)
+    place.data[record + 16 : record + 24] = bytes(8)
+    save(database, place.data)
+    result = run(database)
+    assert [(one.position, one.repaired) for one in result.contradictions] == [(record, False)]
+    assert not result.lost_nothing
+
+
+def test_a_record_that_took_another_objects_oid_is_reported(database):
+    """Of a damaged transaction or not: c's only record says it is a second one of b."""
+    place = Place(database)
+    b, c = oid_of(database, "b"), oid_of(database, "c")
+    record = place.record(1, c)
+    place.data[record : record + 8] = struct.pack(">Q", b)
+    save(database, place.data)
+    os.unlink(f"{database}.index")
+    result = run(database)
+    assert not result.lost_nothing
+    (one,) = result.contradictions
+    assert (one.oid, one.repaired) == (b, False)
+    assert record == one.position or f"another record of it, at {record}:" in one.message
+    assert len(contents(f"{database}.new")[1][4]) == len(place.records[1]) - 1
+
+
+def test_what_a_pack_leaves_denies_nothing(database):
+    """Two packed records of an object, one for an undo that came after the pack time: neither points to the other."""
+    place = Place(database)
+    # As ZODB's writePackedDataRecord (fspack.py).
+    for start, records in zip(place.starts[:5], place.records, strict=False):
+        place.data[start + 16 : start + 17] = b"p"
+        for record, _, _ in records:
+            place.data[record + 16 : record + 24] = bytes(8)
+    save(database, place.data)
+    assert run(database).clean
+    # Where the transactions are written one by one, too.
+    place.data[4] ^= 1
+    save(database, place.data)
+    assert run(database, f"{database}.two").contradictions == ()
 
 
 def test_records_are_kept_where_their_header_is_lost(database):

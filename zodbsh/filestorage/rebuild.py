@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.engine.columns import Newest
 from zodbsh.errors import StorageIOError
-from zodbsh.filestorage.salvagechain import Contradiction, contradicted_oids
+from zodbsh.filestorage.salvagechain import contradicted_oids
 from zodbsh.filestorage.salvagemap import Pointers
-from zodbsh.filestorage.salvageparts import Forward, Fragment, Reader, Stretch
+from zodbsh.filestorage.salvageparts import Contradiction, Forward, Fragment, Reader, Stretch
 from zodbsh.filestorage.salvageplan import Plan, transactions
 from zodbsh.filestorage.structs import (
     COMMITTED,
@@ -68,7 +68,8 @@ class Damaged(NamedTuple):
 class Rebuilt(NamedTuple):
     """What was written, and what is known to be lost.
 
-    ``ranges`` is what was taken of gaps and of transactions that were not copied whole.
+    ``ranges`` is what was taken of gaps and of transactions that were not copied whole. ``more`` counts the records
+    that point to another object's, beyond those among the contradictions.
     """
 
     transactions: int
@@ -78,6 +79,7 @@ class Rebuilt(NamedTuple):
     ranges: list[tuple[int, int]]
     pointers: Pointers
     contradictions: tuple[Contradiction, ...]
+    more: int
 
 
 def rebuild(
@@ -123,7 +125,7 @@ class _Rebuild:
         self.kept: list[tuple[int, int]] = []
         self._oldest_lost = self.pointers.lost[0][0]
         self.skipped = 0
-        oids, self.contradictions = contradicted_oids(file, found, plan, self.pointers, index)
+        oids, self.contradictions, self.more = contradicted_oids(file, found, plan, self.pointers, index)
         self.pointers.correct(oids)
         self.oids = oids
         self.writer = self._begin(output, magic)
@@ -144,7 +146,7 @@ class _Rebuild:
         self.writer.flush()
         return Rebuilt(
             self.transactions, self.records, tuple(self.damaged), tuple(self.lost), self.kept, self.pointers,
-            tuple(sorted(self.contradictions)),
+            tuple(sorted([*self.plan.undecided, *self.contradictions])), self.more,
         )  # fmt: skip
 
     def _begin(self, output: BinaryIO, magic: bytes) -> DataWriter:
@@ -202,7 +204,7 @@ class _Rebuild:
                 positions += self._positions(start, end)
                 head = start if head is None else head
                 self.kept.append((start, end))
-        self._by_record(tid, head, sorted(positions), distinct=True)
+        self._by_record(tid, head, sorted(positions))
 
     def _positions(self, start: int, end: int) -> list[int]:
         """Return where the records of a sound transaction are."""
@@ -228,14 +230,17 @@ class _Rebuild:
         raw = bytearray(self.reader.read(start, end - start))
         new, at, stop = self.writer.position, header.header_length, end - start - NUMBER.size
         unpack, pack, previous_of = DATA_HEADER.unpack_from, _PAIR.pack_into, self.writer.previous
-        oldest_lost, fresh, count = self._oldest_lost, {}, 0
+        oldest_lost, count = self._oldest_lost, 0
+        fresh: dict[int, int] = {}
         while at < stop:
             oid, _, previous, transaction, _, length = unpack(raw, at)
             if start + at in self.oids:
                 oid = self.oids[start + at]
                 NUMBER.pack_into(raw, at, oid)
-            if not previous and previous_of(oid):
-                self._unlinked(oid, tid, start + at)
+            if header.status != PACKED and (oid in fresh or (not previous and previous_of(oid))):
+                twin = start + fresh[oid] - new if oid in fresh else start + at
+                if twin == start + at or not self.reader.alike(twin, start + at):
+                    self._check_first(tid, start + at, twin)
             if oldest_lost <= previous < transaction and self.pointers.is_lost(previous):
                 self._check_previous(oid, tid, previous)
             if not length:
@@ -260,10 +265,21 @@ class _Rebuild:
         if self.pointers.find(oid, previous, tid) is None:
             self.lost.append(LostRevision(oid, None, previous, "a later revision points to it"))
 
-    def _unlinked(self, oid: int, tid: int, position: int) -> None:
-        """Note a record that says that it is its object's first, and is not."""
-        message = "it points to no revision before it, and there is one: the oid, or the pointer, is wrong"
-        self.contradictions.append(Contradiction(position, "oid", oid, tid, False, message))
+    def _check_first(self, tid: int, position: int, twin: int) -> None:
+        """Note a record that says that it is its object's first, and is not; or that has a twin in its transaction.
+
+        Two there may be where two transactions were undone in one: both continue what was before. ``twin`` is the other
+        one. What a pack has left may say so, and is not asked.
+        """
+        record = self._read(position)
+        assert record is not None
+        if not record.previous and self.writer.previous(record.oid):
+            message = "it points to no revision before it, and there is one: the oid, or the pointer, is wrong"
+        elif twin == position or self._continues(tid, twin) == self._continues(tid, position) == 2:
+            return
+        else:
+            message = f"its transaction has another record of it, at {twin}: the oid of one is wrong"
+        self.contradictions.append(Contradiction(position, "oid", record.oid, tid, False, message))
 
     def _back(self, oid: int, pointer: int, tid: int) -> int | None:
         """Return where in the new file the record is that a back-pointer leads to, None where it is not there."""
@@ -274,7 +290,7 @@ class _Rebuild:
         """Write what is left of a damaged transaction."""
         self.transactions += 1
         records = self.records
-        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends, distinct=True)
+        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends)
         place = fragment.records[0] if fragment.header is None else fragment.header
         self.damaged.append(Damaged(fragment.tid, place, self.records - records, known))
 
@@ -285,27 +301,23 @@ class _Rebuild:
             return record
         return record._replace(oid=self.oids[position])
 
-    def _by_record(
-        self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False, distinct: bool = False
-    ) -> bool:
+    def _by_record(self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False) -> bool:
         """Write a transaction record by record; tell whether its header is the one it had."""
         texts, known = self._texts(head, positions)
         self.writer.begin(tid, **texts)
-        done = 0
-        surest = self._surest(tid, head, positions) if distinct else {}
-        for position in positions:
+        done, packed = 0, texts.get("status") == PACKED
+        written: dict[int, int] = {}
+        for position in self._ordered(tid, head, positions):
             record = self._read(position)
             if record is None:
                 continue
-            if distinct and surest[record.oid] != position:
-                if not self._alike(surest[record.oid], position, record.record_length):
-                    reason = "its transaction has another record of it"
-                    self.lost.append(LostRevision(record.oid, tid, position, reason))
+            twin = written.setdefault(record.oid, position)
+            if twin != position and self.reader.alike(twin, position):
                 continue
             if record.previous < record.transaction and self.pointers.is_lost(record.previous):
                 self._check_previous(record.oid, tid, record.previous)
-            if not record.previous and self.writer.previous(record.oid):
-                self._unlinked(record.oid, tid, position)
+            if not packed:
+                self._check_first(tid, position, twin)
             if self._record(tid, position, record):
                 done += 1
                 self.records += 1
@@ -321,26 +333,28 @@ class _Rebuild:
             self.writer.cancel()
         return known
 
-    def _surest(self, tid: int, head: int | None, positions: Sequence[int]) -> dict[int, int]:
-        """Return where each object's record is; of several the one whose pointer to the revision before is right.
+    def _ordered(self, tid: int, head: int | None, positions: Sequence[int]) -> list[int]:
+        """Return where records are, of several of one object the surest last: it is the one that is read.
 
-        What follows damage may have lost its oid to it: else it is the one that follows a sound record, or the first.
+        That is the one whose pointer to the revision before is right; else the one that follows a sound record, as what
+        follows damage may have lost its oid to it.
         """
         header = None if head is None else self.reader.header(head)
         end = 0 if head is None or header is None else head + header.header_length
-        found: dict[int, list[tuple[int, bool]]] = {}
-        for position in positions:
+        ordered = list(positions)
+        found: dict[int, list[tuple[int, bool, int]]] = {}
+        for number, position in enumerate(positions):
             record = self._read(position)
             if record is not None:
-                found.setdefault(record.oid, []).append((position, position == end))
+                found.setdefault(record.oid, []).append((number, position == end, position))
                 end = position + record.record_length
-        surest: dict[int, int] = {}
-        for oid, places in found.items():
-            several = len(places) > 1
-            surest[oid] = (
-                max(places, key=lambda one: (self._continues(tid, one[0]), one[1]))[0] if several else places[0][0]
-            )
-        return surest
+        for places in found.values():
+            if len(places) > 1:
+                sure = [self._continues(tid, position) for _, _, position in places]
+                ranked = sorted(zip(sure, places, strict=True), key=lambda one: (one[0], one[0] < 2 and one[1][1]))
+                for (number, _, _), (_, (_, _, position)) in zip(places, ranked, strict=True):
+                    ordered[number] = position
+        return ordered
 
     def _continues(self, tid: int, position: int) -> int:
         """Tell whether a record points to the revision before it: 2 for yes, 1 for perhaps, 0 for no."""
@@ -352,12 +366,6 @@ class _Rebuild:
         if self.pointers.find(record.oid, record.previous, tid) is not None:
             return 2
         return 1 if self.pointers.is_lost(record.previous) else 0
-
-    def _alike(self, one: int, other: int, length: int) -> bool:
-        """Tell whether two records are the same, but for the pointers to others."""
-        size = min(length - _RECORD, _PIECE) + NUMBER.size
-        start = _RECORD - NUMBER.size
-        return self.file.read(one + start, size) == self.file.read(other + start, size)
 
     def _record(self, tid: int, position: int, record: DataHeader) -> bool:
         """Write one record; False where what it points back to is lost."""

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvageparts import Fragment, Reader, Stretch
+from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Reader, Stretch
 from zodbsh.filestorage.salvageplan import record_places
-from zodbsh.filestorage.structs import PREVIOUS_OFFSET
+from zodbsh.filestorage.structs import PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
 from zodbsh.ids import oid_text, to_bytes
 
 if TYPE_CHECKING:
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 _MOST = 1_000
 _PIECE = 4 << 20
 _REFERENCE = rb"[CU]\x08"
-
-
-class Contradiction(NamedTuple):
-    """A number of the damaged file that others contradict: ``position`` and ``field`` say which; ``repaired`` whether
-    the others decide."""
-
-    position: int
-    field: str
-    oid: int | None
-    tid: int
-    repaired: bool
-    message: str
 
 
 class _Link(NamedTuple):
@@ -75,51 +63,68 @@ class _Choice(NamedTuple):
 
 def contradicted_oids(
     file: DataFile, found: Survey, plan: Plan, pointers: Pointers, index: Index | None
-) -> tuple[dict[int, int], list[Contradiction]]:
-    """Return the right oid of each record, by position, whose own is wrong, and all that was found contradicted.
+) -> tuple[dict[int, int], list[Contradiction], int]:
+    """Return the right oid of each record, by position, whose own is wrong, all that was found contradicted, and how
+    many records more point to another object's, which were not looked at.
 
     Raises StorageIOError.
     """
-    suspects, contradictions = _suspects(file, found, plan, pointers)
-    if not suspects:
-        return {}, contradictions
-    chains = _Chains(file, plan, pointers, index, suspects)
-    for suspect in suspects:
-        one = chains.decide(suspect)
-        if one is not None:
-            contradictions.append(one)
-    return chains.oids, sorted(contradictions)
+    search = _Search(file, found, plan, pointers)
+    if not search.suspects:
+        return {}, search.wrong, search.more
+    chains = _Chains(file, plan, pointers, index, search.suspects)
+    undecided = [one for suspect in search.suspects if (one := chains.decide(suspect)) is not None]
+    return chains.oids, [*search.wrong, *undecided], search.more
 
 
-def _suspects(
-    file: DataFile, found: Survey, plan: Plan, pointers: Pointers
-) -> tuple[list[_Suspect], list[Contradiction]]:
-    suspects: list[_Suspect] = []
-    wrong: list[Contradiction] = []
-    reader = Reader(file)
-    for number, part in enumerate(plan.parts):
-        if number == 0 and found.columns is not None and found.stretches[:1] == [part]:
-            # Looked at by the engine already.
-            continue
-        for position in record_places(reader, part):
-            record = reader.record(position)
-            if record is None or not record.previous or pointers.is_lost(record.previous):
+class _Search:
+    """All records whose pointers cannot be right: ``wrong`` tells of those that are right without doubt now."""
+
+    def __init__(self, file: DataFile, found: Survey, plan: Plan, pointers: Pointers) -> None:
+        self.suspects: list[_Suspect] = []
+        self.wrong: list[Contradiction] = []
+        self.more = 0
+        self._pointers = pointers
+        reader = Reader(file)
+        for number, part in enumerate(plan.parts):
+            if number == 0 and found.columns is not None and found.stretches[:1] == [part]:
+                # Looked at by the engine already.
                 continue
-            if pointers.find(record.oid, record.previous, record.tid) is not None or len(suspects) >= _MOST:
-                continue
-            link = _Link(record.transaction, position, record.tid, record.previous)
-            other = pointers.at(record.previous, record.tid)
-            if other is None or other[1].oid == record.oid:
-                message = f"the pointer to {record.previous} leads to no record of this object"
-                wrong.append(
-                    Contradiction(position + PREVIOUS_OFFSET, "previous", record.oid, record.tid, True, message)
-                )
-            else:
-                at, before = other
-                before_link = _Link(record.previous, at, before.tid, before.previous)
-                origin = position - _shift(part)
-                suspects.append(_Suspect(record.oid, link._replace(origin=origin), before.oid, before_link))
-    return suspects, wrong
+            for position in record_places(reader, part):
+                record = reader.record(position)
+                if record is not None:
+                    self._look(part, position, record)
+
+    def _look(self, part: Stretch | Fragment, position: int, record: DataHeader) -> None:
+        previous, origin = record.previous, position - _shift(part)
+        if isinstance(part, Stretch) and part.transactions == 1 and record.transaction != part.origin:
+            message = f"it says that its transaction stands at {record.transaction}, which is at {part.origin}"
+            self._repaired(position, TRANSACTION_OFFSET, "transaction", record, message)
+        if previous >= origin:
+            self._repaired(
+                position, PREVIOUS_OFFSET, "previous", record, f"the pointer to {previous} leads to nothing earlier"
+            )
+            return
+        if not previous or self._pointers.is_lost(previous):
+            return
+        if self._pointers.find(record.oid, previous, record.tid) is not None:
+            return
+        other = self._pointers.at(previous, record.tid)
+        if other is None or other[1].oid == record.oid:
+            message = f"the pointer to {previous} leads to no record of this object"
+            self._repaired(position, PREVIOUS_OFFSET, "previous", record, message)
+        elif len(self.suspects) >= _MOST:
+            self.more += 1
+        else:
+            at, before = other
+            link, before_link = (
+                _Link(origin, position, record.tid, previous),
+                _Link(previous, at, before.tid, before.previous),
+            )
+            self.suspects.append(_Suspect(record.oid, link, before.oid, before_link))
+
+    def _repaired(self, position: int, offset: int, field: str, record: DataHeader, message: str) -> None:
+        self.wrong.append(Contradiction(position + offset, field, record.oid, record.tid, True, message))
 
 
 def _shift(part: Stretch | Fragment) -> int:

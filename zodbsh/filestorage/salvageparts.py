@@ -91,6 +91,18 @@ class Doubtful(NamedTuple):
     reason: str
 
 
+class Contradiction(NamedTuple):
+    """A number of the damaged file that others contradict: ``position`` and ``field`` say which; ``repaired`` whether
+    the others decide."""
+
+    position: int
+    field: str
+    oid: int | None
+    tid: int
+    repaired: bool
+    message: str
+
+
 class Forward:
     """Progress that never goes back, for work that does."""
 
@@ -190,6 +202,19 @@ class Reader:
             return int(NUMBER.unpack_from(window.data, offset)[0])
         raw = self.file.read(position, _ENDING) if 0 <= position <= self.limit - _ENDING else b""
         return NUMBER.unpack(raw)[0] if len(raw) == _ENDING else None
+
+    def alike(self, one: int, other: int) -> bool:
+        """Tell whether two records hold the same, whatever their pointers to others say."""
+        first, second = self.record(one), self.record(other)
+        if first is None or second is None or first.length != second.length:
+            return False
+        at, end = _RECORD, first.record_length
+        while at < end:
+            size = min(end - at, _CHUNK)
+            if self.read(one + at, size) != self.read(other + at, size):
+                return False
+            at += size
+        return True
 
     def sound(self, position: int, shift: int) -> Sound | None:
         """Return the transaction at ``position`` if all of it agrees with itself and with the shift."""

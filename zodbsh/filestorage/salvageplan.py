@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvagegap import GapSearch
-from zodbsh.filestorage.salvageparts import Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
+from zodbsh.filestorage.salvageparts import Contradiction, Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
 from zodbsh.filestorage.structs import MAGIC_SIZE, NUMBER, UNDONE, TransactionHeader
 from zodbsh.progress import SILENT
 
@@ -32,12 +32,14 @@ _PEEK = 4096
 class Plan(NamedTuple):
     """What is to be kept: ``parts`` in the order of their first positions, once, in the file.
 
-    ``mixed`` tells that their tids do not ascend throughout. ``rejected`` holds what is sound and does not fit.
+    ``mixed`` tells that their tids do not ascend throughout. ``rejected`` holds what is sound and does not fit,
+    ``undecided`` transactions of which nothing tells which of two tids they have.
     """
 
     parts: list[Stretch | Fragment]
     mixed: bool
     rejected: list[Stretch | Fragment]
+    undecided: list[Contradiction]
 
 
 def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Survey, Plan]:
@@ -57,7 +59,8 @@ def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Surv
     parts, others = _fitting(sorted([*stretches, *fragments], key=_origin))
     rejected += others
     mixed = any(_last_tid(one) >= _first_tid(two) for one, two in pairwise(parts))
-    return found, Plan(parts, mixed, rejected)
+    undecided = [one for part in parts if isinstance(part, Fragment) and (one := _undecided(reader, part, known))]
+    return found, Plan(parts, mixed, rejected, undecided)
 
 
 def _fitting(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
@@ -205,11 +208,12 @@ def _fragments(
 def _merge(reader: Reader, one: Fragment, other: Fragment, gaps: list[Gap]) -> Fragment:
     """Make two fragments of one transaction one: what stands where it belongs goes before a copy of it elsewhere."""
     first, second = sorted((one, other), key=lambda part: (not _is_in_place(part, gaps), -len(part.records)))
-    oids = {record.oid for position in first.records if (record := reader.record(position)) is not None}
+    places = {record.oid: position for position in first.records if (record := reader.record(position)) is not None}
     more = (
         position
         for position in second.records
-        if (record := reader.record(position)) is not None and record.oid not in oids
+        if (record := reader.record(position)) is not None
+        and not (record.oid in places and reader.alike(places[record.oid], position))
     )
     return first._replace(
         header=_better_header(first, second),
@@ -229,14 +233,31 @@ def _is_in_place(fragment: Fragment, gaps: list[Gap]) -> bool:
 
 
 def _dated(reader: Reader, fragment: Fragment, header: TransactionHeader | None, known: Known) -> Fragment:
-    """Give a fragment the tid that most of its records and its header have, of those that can be."""
-    votes = Counter(record.tid for position in fragment.records if (record := reader.record(position)) is not None)
-    if len(votes) == 1 and fragment.tid in votes:
-        return fragment
-    if header is not None:
-        votes[header.tid] += 1
-    possible = [tid for tid in votes if known.admits(fragment.origin, tid)]
-    return fragment._replace(tid=max(possible, key=lambda tid: (votes[tid], tid == fragment.tid), default=fragment.tid))
+    """Give a fragment the tid that most of its records and its header have, of those that can be; else a record's."""
+    records, votes = _votes(reader, fragment, header, known)
+    key = fragment.tid
+    return fragment._replace(tid=max(votes, key=lambda tid: (votes[tid], records[tid], tid == key), default=key))
+
+
+def _votes(
+    reader: Reader, fragment: Fragment, header: TransactionHeader | None, known: Known
+) -> tuple[Counter[int], Counter[int]]:
+    """Count the tids of a fragment's records, and those of them and of its header that are possible."""
+    records = Counter(record.tid for position in fragment.records if (record := reader.record(position)) is not None)
+    votes = records + Counter(() if header is None else (header.tid,))
+    return records, Counter({tid: count for tid, count in votes.items() if known.admits(fragment.origin, tid)})
+
+
+def _undecided(reader: Reader, fragment: Fragment, known: Known) -> Contradiction | None:
+    """Tell of a transaction for whose tid no more speaks than for another."""
+    if fragment.header is None:
+        return None
+    _, votes = _votes(reader, fragment, reader.header(fragment.header), known)
+    others = [tid for tid in votes if tid != fragment.tid and votes[tid] >= votes[fragment.tid]]
+    if not others:
+        return None
+    message = f"it may as well be {others[0]:016x}: its header and its record do not agree, and nothing else tells"
+    return Contradiction(fragment.header, "tid", None, fragment.tid, False, message)
 
 
 def _better_header(one: Fragment, other: Fragment) -> int | None:

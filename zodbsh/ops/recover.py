@@ -17,8 +17,7 @@ from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.index import index_bytes
 from zodbsh.filestorage.rebuild import Damaged, Rebuilt, rebuild
 from zodbsh.filestorage.salvage import Survey, survey
-from zodbsh.filestorage.salvagechain import Contradiction
-from zodbsh.filestorage.salvageparts import Reader, Stretch
+from zodbsh.filestorage.salvageparts import Contradiction, Reader, Stretch
 from zodbsh.filestorage.salvageplan import Plan, choose, record_places
 from zodbsh.filestorage.structs import DATA_HEADER, FORMATS, MAGIC_SIZE
 from zodbsh.ops.recoverblobs import BlobsResult, BlobStage

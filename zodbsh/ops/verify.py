@@ -221,7 +221,7 @@ def _previous(source: FileSource, columns: Columns) -> Iterator[Finding]:
     from zodbsh.filestorage.framing import leads_to_record
 
     for oid, tid, where, previous in columns.odd_previous:
-        if not leads_to_record(source.file, oid, previous):
+        if previous and not leads_to_record(source.file, oid, previous):
             message = f"previous record: points to {previous}, where there is no record of this object"
             yield Finding(FRAMING, oid, tid, where, message)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from zodbsh.filestorage.rebuild import Damaged
-    from zodbsh.filestorage.salvagechain import Contradiction
+    from zodbsh.filestorage.salvageparts import Contradiction
     from zodbsh.ops.recover import RecoverResult
     from zodbsh.ops.recoverlost import LostObject, LostRange
     from zodbsh.render.page import Page
