@@ -13,6 +13,7 @@ from ZODB.utils import u64
 
 from zodbsh.db.spec import Spec
 from zodbsh.errors import DatabaseNotFound, UsageError
+from zodbsh.ids import oid_text
 from zodbsh.ops.recover import NothingRecovered, recover
 from zodbsh.publish import AlreadyExists, DiskFullError
 
@@ -224,6 +225,37 @@ def test_a_record_that_took_another_objects_oid_is_reported(database):
     assert (one.oid, one.repaired) == (b, False)
     assert record == one.position or f"another record of it, at {record}:" in one.message
     assert len(contents(f"{database}.new")[1][4]) == len(place.records[1]) - 1
+
+
+@pytest.mark.parametrize("oid", [0x43, 0x77665544332211])
+def test_an_object_that_nobody_refers_to_may_be_one_that_is_missing(database, oid):
+    """An only revision whose oid became one that is not in use: both are named, wherever the record is."""
+    place = Place(database)
+    c = oid_of(database, "c")
+    record = place.record(1, c)
+    place.data[record : record + 8] = struct.pack(">Q", oid)
+    save(database, place.data)
+    os.unlink(f"{database}.index")
+    result = run(database)
+    ((position, name, found, tid, repaired, message),) = result.contradictions
+    assert (position, name, found, repaired) == (record, "oid", oid, False)
+    assert (tid, result.lost_nothing) == (contents(database)[1][0], False)
+    assert message == (
+        f"nobody refers to this object, and {oid_text(c)}, root['c'], is referred to and missing: it may be that one"
+    )
+
+
+def test_more_contradictions_than_are_looked_at_are_counted(database, monkeypatch):
+    """And nobody says that nothing was lost."""
+    monkeypatch.setattr("zodbsh.filestorage.salvagechain._MOST", 1)
+    place = Place(database)
+    b = place.record(1, oid_of(database, "b"))
+    for number in (2, 3):
+        record = place.records[number][0][0]
+        place.data[record + 16 : record + 24] = struct.pack(">Q", b)
+    save(database, place.data)
+    result = run(database)
+    assert (len(result.contradictions), result.contradictions_more, result.lost_nothing) == (1, 1, False)
 
 
 def test_what_a_pack_leaves_denies_nothing(database):
@@ -519,6 +551,23 @@ def test_the_blob_of_a_lost_revision_is_left_and_a_missing_one_is_reported(blobs
     result = run(blobs)
     assert result.blobs[1:] == (1, 0, 1, 1)
     assert not result.lost_nothing
+
+
+def test_blobs_whose_folder_is_not_known_are_missing(tmp_path, blobs):
+    """As a backup says."""
+    os.rename(f"{blobs}.blobs", tmp_path / "elsewhere")
+    result = run(blobs)
+    assert result.blobs == (None, 0, 0, 0, 2)
+    assert (result.lost_nothing, result.clean) == (False, False)
+    assert run(blobs, f"{blobs}.2", blobs=False).clean
+
+
+def test_what_is_said_of_a_blob_has_the_name_that_its_folder_gets(blobs):
+    """Not the one that it has while it is filled."""
+    found = [name for name in files(f"{blobs}.blobs") if name.endswith(".blob")]
+    os.unlink(os.path.join(f"{blobs}.blobs", found[-1]))
+    (finding,) = run(blobs).check.findings
+    assert f"{blobs}.new.blobs/{found[-1]} of root.two is missing" in finding.message
 
 
 def test_blobs_can_be_left_alone(tmp_path, blobs):

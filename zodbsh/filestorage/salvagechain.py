@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Reader, Stretch
 from zodbsh.filestorage.salvageplan import record_places
 from zodbsh.filestorage.structs import PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
-from zodbsh.ids import oid_text, to_bytes
+from zodbsh.ids import in_one_byte, oid_text, to_bytes
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
@@ -192,7 +192,7 @@ class _Chains:
 
     def _choices(self, suspect: _Suspect) -> Iterator[_Choice]:
         oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before
-        bits, far = (oid ^ other).bit_count(), not _in_one_byte(oid, other)
+        bits, far = (oid ^ other).bit_count(), not in_one_byte(oid, other)
         ones, others = self._links[oid], self._links[other]
         rest = [one for one in ones if one != link]
         for moved, left, into, to in (
@@ -207,7 +207,7 @@ class _Chains:
         mended = [*rest, link._replace(previous=right_pointer)]
         # That a wrong pointer leads exactly to a record speaks against it.
         against = 1 + self._against(oid, sorted(mended)) + self._against(other, others)
-        near = _in_one_byte(link.previous, right_pointer)
+        near = in_one_byte(link.previous, right_pointer)
         yield _Choice(against, not near, (link.previous ^ right_pointer).bit_count(), link.position, None)
 
     def _against(self, oid: int, links: list[_Link]) -> int:
@@ -231,11 +231,6 @@ class _Chains:
         self._links[was].remove(link)
         links = self._links[oid]
         links.insert(bisect_left(links, link), link)
-
-
-def _in_one_byte(one: int, other: int) -> bool:
-    different = one ^ other
-    return different.bit_length() - 1 >> 3 == ((different & -different).bit_length() - 1) >> 3
 
 
 def _referred(file: DataFile, oids: set[int]) -> set[int]:

@@ -174,7 +174,7 @@ class GapSearch:
         return self._collect(position, tid, origin, head, sure=True)
 
     def _headed(self, head: int) -> int:
-        """Take what follows the header at ``head`` if its first record is damaged, and so on; return where that ends."""
+        """Take what follows the header at ``head`` if its first record is damaged, and so on; return where it ends."""
         position = head
         while True:
             header, known = self._peek.header(head), self.known

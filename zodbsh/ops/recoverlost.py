@@ -6,7 +6,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.paths import PathFinder
-from zodbsh.engine import chosen
 from zodbsh.errors import ZodbshError
 from zodbsh.filestorage.index import Index, read_index
 from zodbsh.filestorage.salvagemap import Pointers
@@ -18,7 +17,7 @@ from zodbsh.record.shape import INTERNAL, edges
 from zodbsh.source.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from zodbsh.filestorage.datafile import DataFile
     from zodbsh.filestorage.rebuild import LostRevision, Rebuilt
@@ -90,10 +89,13 @@ def shifted(plan: Plan) -> tuple[Shifted, ...]:
     return tuple(found)
 
 
-def lost_objects(path: str, found: Survey, rebuilt: Rebuilt, source: Source | None) -> tuple[LostObject, ...]:
+def lost_objects(
+    path: str, found: Survey, rebuilt: Rebuilt, source: Source | None, missing: Sequence[int]
+) -> tuple[LostObject, ...]:
     """Return the objects that are known to have lost a revision, with what the new file says of them.
 
-    ``path`` is the damaged file's, ``source`` the new one, None where there is none to be asked.
+    ``path`` is the damaged file's, ``source`` the new one, None where there is none to be asked; ``missing`` are the
+    objects that others refer to there and that do not exist: lost now, or before.
     """
     revisions = {(one.oid, one.position): one for one in _from_index(path, rebuilt)}
     for doubtful in found.doubtful:
@@ -106,20 +108,13 @@ def lost_objects(path: str, found: Survey, rebuilt: Rebuilt, source: Source | No
     if source is None:
         return tuple(LostObject(one.oid, one.tid, one.position, one.reason, *([None] * 4)) for one in ordered)
     known = {one.oid for one in ordered}
-    missing = sorted(set(_missing(source)) - known) if found.gaps else []
-    named = _Names(source, known.union(missing))
+    missing = sorted(set(missing) - known) if found.gaps else []
+    named = Names(source, known.union(missing))
     described = [_described(one, source, named) for one in ordered]
     described += [
         LostObject(oid, None, None, "it is referred to, and not there", "gone", None, *named.of(oid)) for oid in missing
     ]
     return tuple(described)
-
-
-def _missing(source: Source) -> Iterator[int]:
-    """Yield the objects that others refer to and that do not exist: lost now, or before."""
-    columns = source.columns()
-    for _, target in chosen.dangling(columns.classes, columns.starts, columns.counts, columns.targets):
-        yield columns.oids[target]
 
 
 def fitting_index(path: str, file: DataFile, plan: Plan) -> Index | None:
@@ -156,7 +151,7 @@ def _lost(oid: int, tid: int | None, position: int, reason: str) -> LostRevision
     return LostRevision(oid, tid, position, reason)
 
 
-def _described(one: LostRevision, source: Source, named: _Names) -> LostObject:
+def _described(one: LostRevision, source: Source, named: Names) -> LostObject:
     newest = next(source.history(one.oid), None)
     # An index names the newest; what a later revision points to is never the newest.
     later = one.reason != INDEXED if one.tid is None else newest is not None and newest.tid > one.tid
@@ -171,7 +166,7 @@ def _described(one: LostRevision, source: Source, named: _Names) -> LostObject:
     return LostObject(one.oid, one.tid, one.position, one.reason, state, now, class_, path)
 
 
-class _Names:
+class Names:
     """Classes and paths of objects, by what the new file holds: the object itself, or who refers to it."""
 
     def __init__(self, source: Source, oids: Iterable[int]) -> None:
