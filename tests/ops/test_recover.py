@@ -183,19 +183,64 @@ def test_a_place_that_only_one_record_tells_is_reported(database):
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("bit", [1, 5, 9])
-def test_a_wrong_oid_is_repaired_where_the_revisions_tell(database, number, bit):
-    """The first of several revisions, one between, and the newest."""
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_wrong_oid_is_repaired_where_the_revisions_tell(database, number, bit, indexed):
+    """The first of several revisions, one between, and the newest; with and without the saved index."""
     sound = contents(database)
     place = Place(database)
     names = {1: "a", 2: "a", 3: "a", 4: "b", 5: "a"}
     record = place.record(number, oid_of(database, names[number]))
     place.data[record + 7 - bit // 8] ^= 1 << bit % 8
     save(database, place.data)
-    os.unlink(f"{database}.index")
+    if not indexed:
+        os.unlink(f"{database}.index")
     result = run(database)
     assert contents(f"{database}.new") == sound
     assert [(one.position, one.field, one.repaired) for one in result.contradictions] == [(record, "oid", True)]
     assert (result.lost_nothing, result.clean) == (True, False)
+
+
+def damaged_numbers(result):
+    return [(one.position, one.field, one.repaired) for one in result.contradictions]
+
+
+def test_a_pointer_to_another_objects_record_is_repaired_where_all_else_fits(database):
+    """The record itself says whose it is, and so does the one that it points to."""
+    sound = contents(database)
+    place = Place(database)
+    a, b = oid_of(database, "a"), oid_of(database, "b")
+    record = place.record(4, b)
+    place.data[record + 16 : record + 24] = struct.pack(">Q", place.record(1, a))
+    save(database, place.data)
+    result = run(database)
+    assert damaged_numbers(result) == [(record + 16, "previous", True)]
+    assert contents(f"{database}.new") == sound
+
+
+def test_two_wrong_oids_of_one_object_are_kept_as_they_are(database):
+    """Nothing refers to the one or the other."""
+    place = Place(database)
+    b = oid_of(database, "b")
+    first, second = place.record(1, b), place.record(4, b)
+    place.data[first + 7], place.data[second + 7] = 0x41, 0x61
+    save(database, place.data)
+    os.unlink(f"{database}.index")
+    result = run(database)
+    assert (second, "oid", False) in damaged_numbers(result)
+    assert not any(one.repaired for one in result.contradictions)
+    assert [found[4].keys() & {0x41, 0x61, b} for found in contents(f"{database}.new")][1::3] == [{0x41}, {0x61}]
+
+
+def test_a_pointer_to_a_record_whose_oid_was_repaired_is_no_reason_to_change_it_again(database):
+    """The record that points there wrongly is named."""
+    place = Place(database)
+    a, b = oid_of(database, "a"), oid_of(database, "b")
+    wrong, pointing = place.record(2, a), place.record(4, b)
+    place.data[wrong + 7] = 0x40 | a
+    place.data[pointing + 16 : pointing + 24] = struct.pack(">Q", wrong)
+    save(database, place.data)
+    os.unlink(f"{database}.index")
+    assert damaged_numbers(run(database)) == [(wrong, "oid", True), (pointing, "oid", False)]
 
 
 def test_a_record_that_denies_its_objects_earlier_revisions_is_reported(database):

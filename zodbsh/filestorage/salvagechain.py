@@ -159,8 +159,8 @@ class _Chains:
             return None
         if link.position in self.oids or before.position in self.oids:
             return self._undecided(suspect)
-        choices = sorted(self._choices(suspect))
-        best, second = choices[0], choices[1]
+        # Two choices of one place may have the same against them.
+        best, second, _ = sorted(self._choices(suspect), key=lambda choice: choice[:4])
         if best[:3] == second[:3] and best.oid is not None and second.oid is not None:
             likely = [one for one in (best, second) if one.oid in self._referred and self._wrong(one, suspect)]
             if len(likely) != 1:
@@ -237,11 +237,9 @@ def _referred(file: DataFile, oids: set[int]) -> set[int]:
     """Return those of the oids that look as if something refers to them; the root does without."""
     found = {0} & oids
     keys = b"|".join(re.escape(to_bytes(oid)) for oid in sorted(oids))
-    pattern, position = re.compile(_REFERENCE + b"(" + keys + b")", re.DOTALL), 0
+    pattern, position, reader = re.compile(_REFERENCE + b"(" + keys + b")", re.DOTALL), 0, Reader(file)
     while position < file.limit:
-        raw = file.read(position, min(_PIECE, file.limit - position))
-        if not raw:
-            break
+        raw = reader.read(position, min(_PIECE, file.limit - position))
         found.update(int.from_bytes(match[1], "big") for match in pattern.finditer(raw))
         position += max(1, len(raw) - 10) if position + len(raw) < file.limit else len(raw)
     return found

@@ -2,10 +2,11 @@
 
 Every stretch and every fragment claims a part of the file as it was once: its
 place less its shift. Claims that overlap are two copies of the same, or
-something that was never part of this file: the larger one holds. In what is
-left the tids must ascend with the places; of what contradicts, the smaller part
-goes. Not so where a thing stands right where it says it stands: then its tid is
-simply odd, and the output is put in order.
+something that was never part of this file: the one holds that has its shift in
+common with the larger part of the file. In what is left the tids must ascend
+with the places; of what contradicts, the smaller part goes. Not so where a thing
+stands right where it says it stands: then its tid is simply odd, and the output
+is put in order.
 """
 
 from __future__ import annotations
@@ -140,10 +141,15 @@ def _in_place(stretches: list[Stretch]) -> list[Stretch]:
 
 
 def _disjoint(reader: Reader, stretches: list[Stretch], rejected: list[Stretch | Fragment]) -> list[Stretch]:
-    """Return stretches whose claims do not overlap, by place; the larger ones go first."""
+    """Return stretches whose claims do not overlap, by place; those whose shift the most of the file has go first."""
     starts: list[int] = []
     taken: list[Stretch] = []
-    for stretch in sorted(stretches, key=lambda one: (one.start - one.end, abs(one.shift), one.origin)):
+    sharing: Counter[int] = Counter()
+    for stretch in stretches:
+        sharing[stretch.shift] += stretch.end - stretch.start
+    for stretch in sorted(
+        stretches, key=lambda one: (-sharing[one.shift], one.start - one.end, abs(one.shift), one.origin)
+    ):
         pieces = [stretch]
         if _overlaps(starts, taken, stretch.origin, stretch.end - stretch.shift):
             pieces = _pieces(reader, stretch, starts, taken, rejected)
