@@ -266,12 +266,15 @@ def test_real_databases(tmp_path, no_fsync):
         damaged.write_bytes(data)
         label = f"case {case}: {path.name} ({', '.join(names)})"
         with time_limit(label):
-            result = recover(Spec(str(damaged), "file", path=str(damaged)), str(out))
-            if not result.assumed:
+            result = None
+            with contextlib.suppress(NothingRecovered):
+                result = recover(Spec(str(damaged), "file", path=str(damaged)), str(out))
+            if result and not result.assumed:
                 assert result.format == made.data[:4].decode(), label
             as_python3(out, result)
             check(made, origin, data, out, result, totals)
-            open_with_zodb(out, pack=False)
+            if result:
+                open_with_zodb(out, pack=False)
     print(f"\nrecover: real databases: {', '.join(f'{name}: {count:,}' for name, count in totals.items())}")
 
 

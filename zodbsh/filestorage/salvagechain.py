@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Reader, Stretch
-from zodbsh.filestorage.salvageplan import record_places
+from zodbsh.filestorage.salvagerecords import record_places
 from zodbsh.filestorage.structs import PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
 from zodbsh.ids import in_one_byte, oid_text, to_bytes
 
@@ -157,17 +157,13 @@ class _Chains:
         oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before
         if self.oids.get(link.position, oid) == self.oids.get(before.position, other):
             return None
-        if link.position in self.oids or before.position in self.oids:
-            return self._undecided(suspect)
-        # Two choices of one place may have the same against them.
-        best, second, _ = sorted(self._choices(suspect), key=lambda choice: choice[:4])
-        if best[:3] == second[:3] and best.oid is not None and second.oid is not None:
-            likely = [one for one in (best, second) if one.oid in self._referred and self._wrong(one, suspect)]
-            if len(likely) != 1:
-                return self._undecided(suspect)
-            best = likely[0]
-        elif best[:3] == second[:3] or (best.far and best.against == second.against):
-            return self._undecided(suspect)
+        best = None if {link.position, before.position} & self.oids.keys() else self._best(suspect)
+        if best is None:
+            message = (
+                f"its pointer to the revision before leads to {link.previous}, a record of {oid_text(other)}:"
+                " which of the numbers is wrong cannot be told"
+            )
+            return Contradiction(link.position, "oid", oid, link.tid, False, message)
         if best.oid is None:
             message = f"the pointer to {link.previous} leads to a record of {oid_text(other)}"
             return Contradiction(link.position + PREVIOUS_OFFSET, "previous", oid, link.tid, True, message)
@@ -179,16 +175,25 @@ class _Chains:
         )
         return Contradiction(moved.position, "oid", best.oid, moved.tid, True, message)
 
-    def _wrong(self, choice: _Choice, suspect: _Suspect) -> bool:
-        """Tell whether nothing refers to the oid that a choice takes for wrong."""
-        return (suspect.oid if choice.oid == suspect.other else suspect.other) not in self._referred
+    def _best(self, suspect: _Suspect) -> _Choice | None:
+        """Return the choice that least speaks against, None where it cannot be told which that is."""
+        # Two choices of one place may have the same against them.
+        best, second, _ = sorted(self._choices(suspect), key=lambda choice: choice[:4])
+        if best[:3] == second[:3]:
+            if best.oid is None or second.oid is None:
+                return None
+            likely = [one for one in (best, second) if self._referred_for(one, suspect) > 0]
+            return likely[0] if len(likely) == 1 else None
+        if best.far and best.against == second.against:
+            return None
+        if best.oid is not None and self._referred_for(best, suspect) < best.far:
+            return None
+        return best
 
-    def _undecided(self, suspect: _Suspect) -> Contradiction:
-        message = (
-            f"its pointer to the revision before leads to {suspect.link.previous}, a record of"
-            f" {oid_text(suspect.other)}: which of the numbers is wrong cannot be told"
-        )
-        return Contradiction(suspect.link.position, "oid", suspect.oid, suspect.link.tid, False, message)
+    def _referred_for(self, choice: _Choice, suspect: _Suspect) -> int:
+        """Return 1 where only the oid that a choice takes for right is referred to, -1 where only the other one is."""
+        wrong = suspect.oid if choice.oid == suspect.other else suspect.other
+        return (choice.oid in self._referred) - (wrong in self._referred)
 
     def _choices(self, suspect: _Suspect) -> Iterator[_Choice]:
         oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before

@@ -161,11 +161,12 @@ class GapSearch:
         if head is None:
             head, tid = self._near_header(position, record)
         else:
-            origin = self._either_origin(position, record, head)
+            origin = self.evidence.either_origin(position, record, head)
         header = None if head is None else self._peek.header(head)
-        if head is not None and header is not None and head + header.header_length < position:
+        first = position if head is None or header is None else head + header.header_length
+        if self._floor <= first < position:
             # What stands between may be records with one damaged number each.
-            before = self._run(head + header.header_length, tid, origin, position)
+            before = self._run(first, tid, origin, position)
             if before.records and before.end == position:
                 return self._collect(before.records[0], tid, origin, head)
         if position + record.record_length > self._end_of(head, position):
@@ -251,26 +252,8 @@ class GapSearch:
             if header.tid == tid and (exact or header.status in STATUSES):
                 return head, tid
             if exact and header.status in STATUSES:
-                return head, self._either_tid(position, record, header.tid)
+                return head, self.evidence.either_tid(position, record, header.tid)
         return None, tid
-
-    def _either_tid(self, position: int, record: DataHeader, other: int) -> int:
-        """Return which tid is right, a record's or its header's."""
-        tid = record.tid
-        # One of the two is damaged: the next record tells. Without one the record is believed, unless it cannot be.
-        following = self._peek.record(position + record.record_length)
-        if following is not None and following.transaction == record.transaction and not following.version:
-            return following.tid if following.tid in (tid, other) else tid
-        origin, admits = record.transaction, self.known.admits
-        return tid if admits(origin, tid) or not admits(origin, other) else other
-
-    def _either_origin(self, position: int, record: DataHeader, head: int) -> int:
-        """Return where a transaction's header stood, by its first record, or the second if no shift explains that."""
-        origin = record.transaction
-        following = self._peek.record(position + record.record_length)
-        if following is None or head - origin in self._shifts or following.tid != record.tid or following.version:
-            return origin
-        return following.transaction
 
     def _run(self, position: int, tid: int, origin: int, limit: int, *, sure: bool = False) -> _Run:
         """Return the records from ``position`` on, each with one wrong number at most; ``sure``: one is there."""

@@ -59,10 +59,6 @@ class Pointers:
         self.oids = oids
         self._kept.clear()
 
-    def record(self, position: int) -> DataHeader | None:
-        """Return the header of the record at ``position`` with its right oid."""
-        return self._reader_record(position)
-
     def at(self, pointer: int, tid: int) -> tuple[int, DataHeader] | None:
         """Return the record, of whatever object, to which a pointer of ``tid`` leads exactly, and where it is."""
         at = bisect_right(self._origins, pointer) - 1

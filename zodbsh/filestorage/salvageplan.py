@@ -14,13 +14,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvagegap import GapSearch
+from zodbsh.filestorage.salvageorder import ascend, fitting, origin
 from zodbsh.filestorage.salvageparts import Contradiction, Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
-from zodbsh.filestorage.structs import MAGIC_SIZE, NUMBER, UNDONE, TransactionHeader
+from zodbsh.filestorage.salvagerecords import transactions
+from zodbsh.filestorage.structs import MAGIC_SIZE, UNDONE, TransactionHeader
 from zodbsh.progress import SILENT
 
 if TYPE_CHECKING:
@@ -51,27 +52,16 @@ def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Surv
     reader = Reader(file)
     rejected: list[Stretch | Fragment] = []
     claims = _disjoint(reader, _in_place(found.stretches), rejected)
-    stretches, others = _fitting(list(claims))
+    stretches, others = fitting(list(claims))
     rejected += others
     if stretches:
         found = _search_again(file, found, stretches)
     known = Known(one for one in stretches if isinstance(one, Stretch))
     fragments = _fragments(Reader(file, _PEEK), found.fragments, found.gaps, known, rejected, undone=undone)
-    parts, others = _fitting(sorted([*stretches, *fragments], key=_origin))
+    parts, others = fitting(sorted([*stretches, *fragments], key=origin))
     rejected += others
-    mixed = any(_last_tid(one) >= _first_tid(two) for one, two in pairwise(parts))
     undecided = [one for part in parts if isinstance(part, Fragment) and (one := _undecided(reader, part, known))]
-    return found, Plan(parts, mixed, rejected, undecided)
-
-
-def _fitting(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
-    """Split parts into those that belong together, by place, and the rest."""
-    chosen, others = _ascending(parts)
-    odd = [other for other in others if _stands_right(other, chosen)]
-    if odd:
-        chosen = sorted(chosen + odd, key=_origin)
-        others = [other for other in others if other not in odd]
-    return chosen, others
+    return found, Plan(parts, not ascend(parts), rejected, undecided)
 
 
 def _search_again(file: DataFile, found: Survey, stretches: list[Stretch | Fragment]) -> Survey:
@@ -96,35 +86,6 @@ def _search_again(file: DataFile, found: Survey, stretches: list[Stretch | Fragm
         fragments += search.fragments()
         doubtful += search.doubtful
     return found._replace(gaps=gaps, fragments=fragments, doubtful=doubtful)
-
-
-def transactions(reader: Reader, stretch: Stretch) -> Iterator[tuple[int, int, int]]:
-    """Yield tid, position and end of each transaction of a stretch."""
-    position = stretch.start
-    while position < stretch.end:
-        header = reader.header(position)
-        assert header is not None
-        end = position + header.length + NUMBER.size
-        yield header.tid, position, end
-        position = end
-
-
-def record_places(reader: Reader, part: Stretch | Fragment) -> Iterator[int]:
-    """Yield the positions of a part's records."""
-    if isinstance(part, Fragment):
-        yield from part.records
-        return
-    for _, start, end in transactions(reader, part):
-        header = reader.header(start)
-        assert header is not None
-        position = start + header.header_length
-        while position < end - NUMBER.size and (record := reader.record(position)) is not None:
-            yield position
-            position += record.record_length
-
-
-def _origin(part: Stretch | Fragment) -> int:
-    return part.origin
 
 
 def _in_place(stretches: list[Stretch]) -> list[Stretch]:
@@ -270,62 +231,3 @@ def _better_header(one: Fragment, other: Fragment) -> int | None:
     if one.header is None or other.header is None:
         return other.header if one.header is None else one.header
     return max(one, other, key=lambda fragment: (fragment.ends, len(fragment.records))).header
-
-
-def _stands_right(part: Stretch | Fragment, chosen: list[Stretch | Fragment]) -> bool:
-    """Tell whether a stretch has the shift of one of its neighbours, so that it is where it belongs."""
-    if not isinstance(part, Stretch):
-        return False
-    at = bisect_left(chosen, part.origin, key=_origin)
-    around = chosen[max(0, at - 1) : at + 1]
-    return any(isinstance(other, Stretch) and other.shift == part.shift for other in around)
-
-
-def _ascending(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
-    """Split parts into the heaviest sequence in which tids ascend, and the rest."""
-    if all(_last_tid(one) < _first_tid(two) for one, two in pairwise(parts)):
-        return parts, []
-    tids = sorted({_last_tid(part) for part in parts})
-    # Of the sequences that end at each tid or below, the heaviest: a tree of maxima (Fenwick, 1994).
-    best: list[tuple[int, int]] = [(0, -1)] * (len(tids) + 1)
-    before: list[int] = []
-    for number, part in enumerate(parts):
-        heaviest = _heaviest(best, bisect_left(tids, _first_tid(part)))
-        before.append(heaviest[1])
-        entry = heaviest[0] + _weight(part), number
-        at = bisect_left(tids, _last_tid(part)) + 1
-        while at < len(best):
-            best[at] = max(best[at], entry)
-            at += at & -at
-    kept = [False] * len(parts)
-    number = _heaviest(best, len(tids))[1]
-    while number >= 0:
-        kept[number] = True
-        number = before[number]
-    return (
-        [part for part, keep in zip(parts, kept, strict=True) if keep],
-        [part for part, keep in zip(parts, kept, strict=True) if not keep],
-    )
-
-
-def _heaviest(best: list[tuple[int, int]], at: int) -> tuple[int, int]:
-    heaviest = (0, -1)
-    while at > 0:
-        heaviest = max(heaviest, best[at])
-        at -= at & -at
-    return heaviest
-
-
-def _first_tid(part: Stretch | Fragment) -> int:
-    return part.first_tid if isinstance(part, Stretch) else part.tid
-
-
-def _last_tid(part: Stretch | Fragment) -> int:
-    return part.last_tid if isinstance(part, Stretch) else part.tid
-
-
-def _weight(part: Stretch | Fragment) -> int:
-    """Return roughly how many bytes a part holds; a fragment without a header may be anything."""
-    if isinstance(part, Stretch):
-        return part.end - part.start
-    return len(part.records) * (40 if part.header is not None else 10)

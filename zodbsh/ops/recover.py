@@ -16,10 +16,11 @@ from zodbsh.engine import chosen
 from zodbsh.errors import DamagedDatabase, DatabaseNotFound, StorageIOError, UsageError, ZodbshError
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.index import index_bytes
-from zodbsh.filestorage.rebuild import Damaged, Rebuilt, rebuild
+from zodbsh.filestorage.rebuild import Rebuilt, rebuild
 from zodbsh.filestorage.salvage import Survey, survey
 from zodbsh.filestorage.salvageparts import Contradiction, Reader, Stretch
-from zodbsh.filestorage.salvageplan import Plan, choose, record_places
+from zodbsh.filestorage.salvageplan import Plan, choose
+from zodbsh.filestorage.salvagerecords import Damaged, record_places
 from zodbsh.filestorage.structs import DATA_HEADER, FORMATS, MAGIC_SIZE
 from zodbsh.ops.recoverblobs import BlobsResult, BlobStage
 from zodbsh.ops.recoverlost import LostObject, LostRange, Shifted, fitting_index, lost_objects, lost_ranges, shifted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from zodbsh.errors import ZodbshError
 from zodbsh.filestorage.index import Index, read_index
 from zodbsh.filestorage.salvagemap import Pointers
 from zodbsh.filestorage.salvageparts import Stretch
+from zodbsh.filestorage.salvagerecords import LostRevision
 from zodbsh.filestorage.structs import NUMBER, TRANSACTION_HEADER, UNDONE, TransactionHeader
 from zodbsh.ids import MAX_ID
 from zodbsh.record.decode import RecordError, class_text
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from zodbsh.filestorage.datafile import DataFile
-    from zodbsh.filestorage.rebuild import LostRevision, Rebuilt
+    from zodbsh.filestorage.rebuild import Rebuilt
     from zodbsh.filestorage.salvage import Survey
     from zodbsh.filestorage.salvageplan import Plan
     from zodbsh.source.base import Source
@@ -99,7 +101,7 @@ def lost_objects(
     """
     revisions = {(one.oid, one.position): one for one in _from_index(path, rebuilt)}
     for doubtful in found.doubtful:
-        one = _lost(doubtful.oid, doubtful.tid, doubtful.position, doubtful.reason)
+        one = LostRevision(doubtful.oid, doubtful.tid, doubtful.position, doubtful.reason)
         revisions[one.oid, one.position] = one
     for one in rebuilt.lost:
         if (one.oid, one.position) not in revisions or one.tid is not None:
@@ -139,16 +141,10 @@ def _from_index(path: str, rebuilt: Rebuilt) -> Iterator[LostRevision]:
         return
     for oid, position in index.items():
         if pointers.is_lost(position) and pointers.find(oid, position, MAX_ID) is None:
-            yield _lost(oid, None, position, INDEXED)
+            yield LostRevision(oid, None, position, INDEXED)
 
 
 INDEXED = "the saved index names it as the newest"
-
-
-def _lost(oid: int, tid: int | None, position: int, reason: str) -> LostRevision:
-    from zodbsh.filestorage.rebuild import LostRevision
-
-    return LostRevision(oid, tid, position, reason)
 
 
 def _described(one: LostRevision, source: Source, named: Names) -> LostObject:
@@ -199,8 +195,6 @@ class Names:
 
 def _between(kept: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield what of ``start`` to ``end`` is not kept; a repeated length by itself is no loss."""
-    from bisect import bisect_left
-
     at = max(0, bisect_left(kept, (start, 0)) - 1)
     after_kept = False
     for kept_start, kept_end in kept[at:]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zodbsh.analysis.graph import ObjectGraph
 from zodbsh.filestorage.salvageparts import Contradiction, Reader
-from zodbsh.filestorage.salvageplan import record_places
+from zodbsh.filestorage.salvagerecords import record_places
 from zodbsh.ids import in_one_byte, oid_text
 from zodbsh.ops.recoverlost import Names
 from zodbsh.source.snapshot import Snapshot

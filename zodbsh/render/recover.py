@@ -15,8 +15,8 @@ from zodbsh.times import time_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zodbsh.filestorage.rebuild import Damaged
     from zodbsh.filestorage.salvageparts import Contradiction
+    from zodbsh.filestorage.salvagerecords import Damaged
     from zodbsh.ops.recover import RecoverResult
     from zodbsh.ops.recoverblobs import BlobsResult
     from zodbsh.ops.recoverlost import LostObject, LostRange
