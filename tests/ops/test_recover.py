@@ -379,6 +379,17 @@ def test_missing_bytes_shift_all_that_follows_and_cost_only_what_they_hit(databa
     assert not result.lost_nothing
 
 
+def test_a_record_is_kept_where_the_next_one_has_lost_its_first_byte(database):
+    """Its data ends as it should, so that it is the other one that begins too early."""
+    sound = contents(database)
+    place = Place(database)
+    first, second = place.records[1][0], place.records[1][1][0]
+    del place.data[second : second + 1]
+    save(database, place.data)
+    run(database)
+    assert contents(f"{database}.new")[1][4][first[1]] == sound[1][4][first[1]]
+
+
 def test_bytes_put_in_between_transactions_cost_nothing_else(database):
     """They are reported as what could not be read."""
     sound = contents(database)

@@ -124,6 +124,9 @@ class Evidence:
         last = min(end + _RECORD, self._reader.limit)
         while (found := self._marks.following(position, last)) is not None:
             position, record = found
+            if position + _ENDING > end and self._reader.file.read(end - 1, 1) == _STOP:
+                # The data is whole: it is the other record that has lost the beginning of its oid.
+                return None
             if position + record.record_length <= self._reader.limit:
                 if (record.tid, record.transaction) == (tid, origin):
                     return position
