@@ -255,9 +255,9 @@ def test_what_a_pack_leaves_denies_nothing(database):
     """Two packed records of an object, one for an undo that came after the pack time: neither points to the other."""
     place = Place(database)
     # As ZODB's writePackedDataRecord (fspack.py).
-    for start, records in zip(place.starts[:5], place.records, strict=False):
+    for start, found in zip(place.starts[:5], place.records, strict=False):
         place.data[start + 16 : start + 17] = b"p"
-        for record, _, _ in records:
+        for record, _, _ in found:
             place.data[record + 16 : record + 24] = bytes(8)
     save(database, place.data)
     assert run(database).clean

@@ -169,9 +169,6 @@ class GapSearch:
             before = self._run(first, tid, origin, position)
             if before.records and before.end == position:
                 return self._collect(before.records[0], tid, origin, head)
-        if position + record.record_length > self._end_of(head, position):
-            self._doubt(position, record, "its length is wrong")
-            return position + 1
         return self._collect(position, tid, origin, head, sure=True)
 
     def _headed(self, head: int) -> int:
@@ -213,9 +210,12 @@ class GapSearch:
             group.header, group.header_read = head, self._peek.header(head)
         header = group.header_read
         run = self._run(position, tid, origin, self._end_of(group.header, position), sure=sure)
-        last = run.records[-1]
+        last = run.records[-1] if run.records else position
         found = self._peek.record(last)
         assert found is not None
+        if not run.records:
+            self._doubt(position, found, "its length is wrong")
+            return position + 1
         if group.header is None:
             group.ends = self.evidence.ends(run.end, origin)
         else:
