@@ -96,7 +96,7 @@ class _Search:
                     self._look(part, position, record)
 
     def _look(self, part: Stretch | Fragment, position: int, record: DataHeader) -> None:
-        previous, origin = record.previous, position - _shift(part)
+        previous, origin = record.previous, position - part.shift
         if isinstance(part, Stretch) and part.transactions == 1 and record.transaction != part.origin:
             message = f"it says that its transaction stands at {record.transaction}, which is at {part.origin}"
             self._repaired(position, TRANSACTION_OFFSET, "transaction", record, message)
@@ -127,12 +127,6 @@ class _Search:
         self.wrong.append(Contradiction(position + offset, field, record.oid, record.tid, True, message))
 
 
-def _shift(part: Stretch | Fragment) -> int:
-    if isinstance(part, Stretch):
-        return part.shift
-    return 0 if part.header is None else part.header - part.origin
-
-
 class _Chains:
     """The records of the objects in question, by object, in order."""
 
@@ -148,7 +142,7 @@ class _Chains:
             for position in record_places(reader, part):
                 record = reader.record(position)
                 if record is not None and record.oid in asked:
-                    origin = position - _shift(part)
+                    origin = position - part.shift
                     self._links[record.oid].append(_Link(origin, position, record.tid, record.previous))
         self._referred = _referred(file, asked)
 

@@ -72,6 +72,11 @@ class Fragment(NamedTuple):
     gaps: tuple[int, ...]
     ends: bool
 
+    @property
+    def shift(self) -> int:
+        """How far its header was moved, 0 where that is not known."""
+        return 0 if self.header is None else self.header - self.origin
+
 
 class Gap(NamedTuple):
     """A part of the file that holds no sound transaction, and the shifts before and after it."""

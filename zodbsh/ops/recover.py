@@ -18,7 +18,7 @@ from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.index import index_bytes
 from zodbsh.filestorage.rebuild import Rebuilt, rebuild
 from zodbsh.filestorage.salvage import Survey, survey
-from zodbsh.filestorage.salvageparts import Contradiction, Reader, Stretch
+from zodbsh.filestorage.salvageparts import Contradiction, Reader
 from zodbsh.filestorage.salvageplan import Plan, choose
 from zodbsh.filestorage.salvagerecords import Damaged, record_places
 from zodbsh.filestorage.structs import DATA_HEADER, FORMATS, MAGIC_SIZE
@@ -222,9 +222,7 @@ def _nothing(file: DataFile) -> NothingRecovered:
 
 def _magic(file: DataFile, plan: Plan) -> tuple[bytes, str | None]:
     """Return the new file's magic, and what was assumed where the file does not tell."""
-    first = plan.parts[0]
-    shift = first.shift if isinstance(first, Stretch) else 0
-    for position in (max(shift, 0), 0):
+    for position in (max(plan.parts[0].shift, 0), 0):
         magic = file.read(position, MAGIC_SIZE)
         if magic in FORMATS:
             return magic, None
