@@ -67,7 +67,7 @@ class Pointers:
             return None
         position = pointer + part.shift
         if isinstance(part, Fragment):
-            record = self._reader_record(position) if position in part.records else None
+            record = self._reader_record(position) if part.holds(position) else None
             return None if record is None or part.tid >= tid else (position, record)
         if position >= part.end:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +58,7 @@ class Stretch(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """Sound records of one transaction that is not sound.
+    """Sound records of one transaction that is not sound, by place.
 
     ``origin`` is where its header stood. ``header`` is where a header of it was
     found, None where none was. ``gaps`` are the numbers of the gaps it was found in;
@@ -71,6 +71,11 @@ class Fragment(NamedTuple):
     records: array[int]
     gaps: tuple[int, ...]
     ends: bool
+
+    def holds(self, position: int) -> bool:
+        """Tell whether a record of it is there."""
+        at = bisect_left(self.records, position)
+        return at < len(self.records) and self.records[at] == position
 
     @property
     def shift(self) -> int:
