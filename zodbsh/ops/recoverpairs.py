@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from zodbsh.analysis.graph import ObjectGraph
 from zodbsh.filestorage.salvageparts import Contradiction, Reader
 from zodbsh.filestorage.salvagerecords import record_places
-from zodbsh.ids import in_one_byte, oid_text
+from zodbsh.ids import oid_text
 from zodbsh.ops.recoverlost import Names
 from zodbsh.source.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from zodbsh.engine.columns import Columns
     from zodbsh.filestorage.datafile import DataFile
@@ -29,20 +29,25 @@ def likely_pairs(
 ) -> list[Contradiction]:
     """Return each record of an object with one revision, to which nobody refers, that may be one of ``missing``.
 
-    It is of the class that the reference names, and its oid is the only one of them, or the only one that is wrong in
-    one byte. ``source`` is the new file, ``columns`` hold it, ``file`` is the damaged one. Raises StorageIOError.
+    It is of the class that the reference names, and the only one to which nobody refers, or the only one whose oid
+    differs in one byte. ``source`` is the new file, ``columns`` hold it, ``file`` is the damaged one. Raises
+    StorageIOError.
     """
     if not 0 < len(missing) <= _MOST:
         return []
-    lonely = [oid for oid in _unreferenced(source, columns) if len(list(islice(source.history(oid), 2))) == 1]
-    names, snapshot = Names(source, missing), Snapshot(source)
+    lonely = _unreferenced(source, columns)
+    everyone = set().union(*lonely.values())
+    names = Names(source, missing)
     pairs: dict[int, list[tuple[int, str | None]]] = {}
     for oid in missing:
         class_, path = names.of(oid)
-        alike = [one for one in lonely if class_ is None or snapshot.class_of(one) == class_]
-        near = [one for one in alike if in_one_byte(one, oid)]
-        if len(near) == 1 or (not near and len(alike) == 1):
-            pairs.setdefault((near or alike)[0], []).append((oid, path))
+        alike = everyone if class_ is None else lonely.get(class_, set())
+        near = [one for one in _in_one_byte(oid) if one in alike]
+        likely = near or alike
+        if len(likely) == 1:
+            (one,) = likely
+            if len(list(islice(source.history(one), 2))) == 1:
+                pairs.setdefault(one, []).append((oid, path))
     found = []
     reader = Reader(file)
     for position in (place for part in plan.parts for place in record_places(reader, part)) if pairs else ():
@@ -55,12 +60,17 @@ def likely_pairs(
     return found
 
 
-def _unreferenced(source: Source, columns: Columns) -> list[int]:
-    """Return the objects to which nobody refers, themselves included, except for the root."""
+def _unreferenced(source: Source, columns: Columns) -> dict[str, set[int]]:
+    """Return by class the objects to which nobody refers, themselves included, except for the root."""
     graph = ObjectGraph(Snapshot(source), columns)
     starts = graph.turned.starts
-    return [
-        columns.oids[number]
-        for number in range(len(columns))
-        if starts[number] == starts[number + 1] and number != graph.root and columns.exists(number)
-    ]
+    found: dict[str, set[int]] = {}
+    for number in range(len(columns)):
+        if starts[number] == starts[number + 1] and number != graph.root and columns.exists(number):
+            found.setdefault(columns.class_name(number) or "", set()).add(columns.oids[number])
+    return found
+
+
+def _in_one_byte(oid: int) -> Iterator[int]:
+    """Yield the oids that differ from one in one byte."""
+    return (oid ^ byte << shift for shift in range(0, 64, 8) for byte in range(1, 256))
