@@ -211,7 +211,8 @@ class _Chains:
 
     def _against(self, oid: int, links: list[_Link]) -> int:
         """Count what contradicts that these are all records of an object."""
-        against = 0
+        # What is referred to was there.
+        against = int(not links and oid in self._referred)
         if links and links[0].previous:
             against += not self._pointers.is_lost(links[0].previous)
         for one, two in pairwise(links):

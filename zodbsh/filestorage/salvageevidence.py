@@ -128,9 +128,10 @@ class Evidence:
                 # The data is whole: it is the other record that has lost the beginning of its oid.
                 return None
             if position + record.record_length <= self._reader.limit:
-                if (record.tid, record.transaction) == (tid, origin):
-                    return position
                 timely = self._known.admits(record.transaction, record.tid)
+                # What was stored cannot know the tid that it was going to have.
+                if record.tid == tid and (timely or record.transaction == origin):
+                    return position
                 if timely and self._is_supported(position, record, start, tried) and not copies.holds(position, record):
                     return position
             position += 1

@@ -180,7 +180,7 @@ class GapSearch:
             if header is None or record is None or header.status not in STATUSES:
                 return position
             place = head + header.header_length
-            if any(_is_right(place, record, header.tid, head - shift) for shift in self._shifts):
+            if any(_is_right(record, header.tid, head - shift) for shift in self._shifts):
                 return position
             if MAGIC_SIZE <= record.transaction < _FARTHEST and self.reader.sound(head, head - record.transaction):
                 # It may have been moved, as others will tell.
@@ -279,6 +279,6 @@ class GapSearch:
         self.doubtful.append(Doubtful(position, record.oid, record.tid, reason))
 
 
-def _is_right(position: int, record: DataHeader, tid: int, origin: int) -> bool:
+def _is_right(record: DataHeader, tid: int, origin: int) -> bool:
     numbers = (record.tid, record.transaction, record.version)
-    return numbers == (tid, origin, 0) and record.previous < position
+    return numbers == (tid, origin, 0) and record.previous < origin

@@ -38,7 +38,7 @@ def fitting(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], 
 
 def ascend(parts: list[Stretch | Fragment]) -> bool:
     """Tell whether tids ascend from part to part."""
-    return all(_last_tid(one) < _first_tid(two) for one, two in pairwise(parts))
+    return all(last_tid(one) < first_tid(two) for one, two in pairwise(parts))
 
 
 def by_tid(file: DataFile, parts: list[Stretch | Fragment]) -> Iterator[list[Piece]]:
@@ -55,6 +55,7 @@ def by_tid(file: DataFile, parts: list[Stretch | Fragment]) -> Iterator[list[Pie
 
 
 def origin(part: Stretch | Fragment) -> int:
+    """Return where a part stood when it was written."""
     return part.origin
 
 
@@ -71,18 +72,18 @@ def _ascending(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment
     """Split parts into the heaviest sequence in which tids ascend, and the rest."""
     if ascend(parts):
         return parts, []
-    tids = sorted({_last_tid(part) for part in parts})
+    tids = sorted({last_tid(part) for part in parts})
     shifts = Counter(part.shift for part in parts if isinstance(part, Stretch))
     # Of the sequences that end at each tid or below, the heaviest: a tree of maxima (Fenwick, 1994).
     best: list[tuple[int, int]] = [(0, -1)] * (len(tids) + 1)
     before: list[int] = []
     for number, part in enumerate(parts):
-        heaviest = _heaviest(best, bisect_left(tids, _first_tid(part)))
+        heaviest = _heaviest(best, bisect_left(tids, first_tid(part)))
         before.append(heaviest[1])
         # Of two alike, the one that is not alone with its shift.
         shared = isinstance(part, Stretch) and shifts[part.shift] > 1
         entry = heaviest[0] + 2 * _weight(part) + shared, number
-        at = bisect_left(tids, _last_tid(part)) + 1
+        at = bisect_left(tids, last_tid(part)) + 1
         while at < len(best):
             best[at] = max(best[at], entry)
             at += at & -at
@@ -105,11 +106,13 @@ def _heaviest(best: list[tuple[int, int]], at: int) -> tuple[int, int]:
     return heaviest
 
 
-def _first_tid(part: Stretch | Fragment) -> int:
+def first_tid(part: Stretch | Fragment) -> int:
+    """Return the tid that a part begins with."""
     return part.first_tid if isinstance(part, Stretch) else part.tid
 
 
-def _last_tid(part: Stretch | Fragment) -> int:
+def last_tid(part: Stretch | Fragment) -> int:
+    """Return the tid that a part ends with."""
     return part.last_tid if isinstance(part, Stretch) else part.tid
 
 

@@ -18,10 +18,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvagegap import GapSearch
-from zodbsh.filestorage.salvageorder import ascend, fitting, origin
+from zodbsh.filestorage.salvageorder import ascend, first_tid, fitting, last_tid, origin
 from zodbsh.filestorage.salvageparts import Contradiction, Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
 from zodbsh.filestorage.salvagerecords import transactions
 from zodbsh.filestorage.structs import MAGIC_SIZE, UNDONE, TransactionHeader
+from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT
 
 if TYPE_CHECKING:
@@ -58,9 +59,17 @@ def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Surv
         found = _search_again(file, found, stretches)
     known = Known(one for one in stretches if isinstance(one, Stretch))
     fragments = _fragments(Reader(file, _PEEK), found.fragments, found.gaps, known, rejected, undone=undone)
-    parts, others = fitting(sorted([*stretches, *fragments], key=origin))
+    ordered = sorted([*stretches, *fragments], key=origin)
+    for number, part in enumerate(ordered):
+        if isinstance(part, Fragment):
+            ordered[number] = part._replace(tid=_dates(reader, ordered, number, known)[0])
+    parts, others = fitting(ordered)
     rejected += others
-    undecided = [one for part in parts if isinstance(part, Fragment) and (one := _undecided(reader, part, known))]
+    undecided = [
+        _undecided(part, dates[1])
+        for number, part in enumerate(parts)
+        if isinstance(part, Fragment) and len(dates := _dates(reader, parts, number, known)) > 1
+    ]
     return found, Plan(parts, not ascend(parts), rejected, undecided)
 
 
@@ -89,15 +98,21 @@ def _search_again(file: DataFile, found: Survey, stretches: list[Stretch | Fragm
 
 
 def _in_place(stretches: list[Stretch]) -> list[Stretch]:
-    """Give a transaction the shift of what it follows, where nothing else has its own: its pointers are damaged."""
+    """Give a transaction whose shift nothing else has that of what it follows or precedes: its pointers are damaged."""
     placed = [Stretch(0, MAGIC_SIZE, 0, 0, 0, 0, 0), *stretches]
     for number in range(1, len(placed)):
         before, stretch = placed[number - 1], placed[number]
-        if stretch.shift == before.shift or stretch.start != before.end or stretch.transactions != 1:
-            continue
         after = placed[number + 1] if number + 1 < len(placed) else None
-        if before.last_tid < stretch.first_tid and (after is None or after.shift != stretch.shift):
+        if stretch.transactions != 1 or (after is not None and after.shift == stretch.shift):
+            continue
+        if stretch.start == before.end and before.last_tid < stretch.first_tid:
             placed[number] = stretch._replace(shift=before.shift)
+            continue
+        # It may have been moved otherwise than those around it, if it can stand between them.
+        room = before.end - before.shift, MAX_ID if after is None else after.origin
+        fits = room[0] <= stretch.origin <= stretch.end - stretch.shift <= room[1]
+        if after is not None and not fits and stretch.end == after.start and stretch.last_tid < after.first_tid:
+            placed[number] = stretch._replace(shift=after.shift)
     return placed[1:]
 
 
@@ -215,15 +230,22 @@ def _votes(
     return records, Counter({tid: count for tid, count in votes.items() if known.admits(fragment.origin, tid)})
 
 
-def _undecided(reader: Reader, fragment: Fragment, known: Known) -> Contradiction | None:
+def _dates(reader: Reader, parts: list[Stretch | Fragment], number: int, known: Known) -> list[int]:
+    """Return the tids that a fragment may have, by what it says and what stands around it: its own first, if it may."""
+    part = parts[number]
+    if not isinstance(part, Fragment) or part.header is None:
+        return [first_tid(part)]
+    _, votes = _votes(reader, part, reader.header(part.header), known)
+    most = [tid for tid in votes if votes[tid] >= votes[part.tid]]
+    low = last_tid(parts[number - 1]) if number else 0
+    high = first_tid(parts[number + 1]) if number + 1 < len(parts) else MAX_ID
+    return sorted((tid for tid in most if low < tid < high), key=lambda tid: tid != part.tid) or [part.tid]
+
+
+def _undecided(fragment: Fragment, other: int) -> Contradiction:
     """Tell of a transaction for whose tid no more speaks than for another."""
-    if fragment.header is None:
-        return None
-    _, votes = _votes(reader, fragment, reader.header(fragment.header), known)
-    others = [tid for tid in votes if tid != fragment.tid and votes[tid] >= votes[fragment.tid]]
-    if not others:
-        return None
-    message = f"it may as well be {others[0]:016x}: its header and its record do not agree, and nothing else tells"
+    assert fragment.header is not None
+    message = f"it may as well be {other:016x}: its header and its record do not agree, and nothing else tells"
     return Contradiction(fragment.header, "tid", None, fragment.tid, False, message)
 
 
