@@ -28,6 +28,12 @@ def from_bytes(raw: bytes) -> int:
     return int.from_bytes(raw, "big")
 
 
+def in_one_byte(one: int, other: int) -> bool:
+    """Tell whether two ids differ in one of their bytes at most."""
+    different = one ^ other
+    return different.bit_length() - 1 >> 3 == ((different & -different).bit_length() - 1) >> 3
+
+
 def oid_text(oid: int) -> str:
     """Return an oid as it is shown: ``0x2a``, with an even number of digits."""
     digits = f"{oid:x}"

@@ -52,6 +52,13 @@ def record_field(data, origin, made, dice):
     _put(data, origin, start + at, _odd(dice, size))
 
 
+def oid(data, origin, made, dice):
+    """Give a record the oid of another, or one of nobody."""
+    start, other = dice.choice(list(made.records)), dice.choice(list(made.records))
+    raw = struct.pack(">Q", made.records[other].oid)
+    _put(data, origin, start, dice.choice((raw, raw, dice.randbytes(8))))
+
+
 def ending(data, origin, made, dice):
     _, _, end = made.transactions[dice.choice(list(made.transactions))]
     _put(data, origin, end - 8, _odd(dice, 8))
@@ -114,7 +121,7 @@ def append(data, origin, made, dice):
 
 
 KINDS = (
-    flip, flip, header_field, header_field, record_field, record_field, ending, zeros, noise, cut, insert, double,
+    flip, flip, header_field, header_field, record_field, record_field, oid, ending, zeros, noise, cut, insert, double,
     overwrite, truncate, append,
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """recover keeps every undamaged record of randomly damaged files, and ends.
 
 ZODBSH_CAMPAIGN in the environment asks for 5,000 cases (or as many as it says, above 1);
-ZODBSH_CASE names single ones, ZODBSH_KEEP a folder for the files of bad ones.
+ZODBSH_SEED asks for others, ZODBSH_CASE names single ones, ZODBSH_KEEP a folder for the files of bad ones.
 """
 
 from __future__ import annotations
@@ -42,11 +42,17 @@ histories, damages = _beside("histories"), _beside("damage")
 
 _ASKED = int(os.environ.get("ZODBSH_CAMPAIGN", "0"))
 CASES = (_ASKED if _ASKED > 1 else 5_000) if _ASKED else 60
+SEED = int(os.environ.get("ZODBSH_SEED", "0"))
 # A few cases by number, to look at them again.
 ONLY = [int(case) for case in os.environ.get("ZODBSH_CASE", "").split(",") if case]
 SECONDS = 20
 # One history serves so many damaged files.
 DAMAGED = 5
+
+
+def seeded(case):
+    """Return the dice of a case."""
+    return random.Random(case + SEED * 1_000_003)
 
 
 @contextlib.contextmanager
@@ -79,13 +85,13 @@ def time_limit(what):
 
 
 def records_of(path):
-    """Return (oid, tid): data of every record, as ZODB reads the file."""
+    """Return (oid, tid): data of every record, as ZODB reads the file; a list, for there may be two of an object."""
     found = {}
     storage = FileStorage(str(path), read_only=True)
     try:
         for transaction in storage.iterator():
             for record in transaction:
-                found[u64(record.oid), u64(record.tid)] = record.data
+                found.setdefault((u64(record.oid), u64(record.tid)), []).append(record.data)
     finally:
         storage.close()
     return found
@@ -117,7 +123,7 @@ def check(made, origin, data, out, result, totals):
     kept, touched = expected(made, origin, data, result.tail if result else 0)
     found = records_of(out) if result else {}
     wanted = {(made.records[start].oid, made.records[start].tid): made.records[start].data for start in kept}
-    lost = {key for key, content in wanted.items() if found.get(key, "missing") != content}
+    lost = {key for key, content in wanted.items() if content not in found.get(key, ())}
     assert not lost, f"{len(lost)} of {len(wanted)} undamaged records are lost: {sorted(lost)[:3]}"
     original = {(record.oid, record.tid): record.data for record in made.records.values()}
     oids = {made.records[start].oid for start in touched}
@@ -125,14 +131,14 @@ def check(made, origin, data, out, result, totals):
     contents = {made.records[start].data for start in touched}
     copies = {(tid, content) for (_, tid), content in original.items()}
     tids = {made.records[start].tid for start in touched}
-    for (oid, tid), content in found.items():
+    for (oid, tid), content in ((key, content) for key, several in found.items() for content in several):
         if original.get((oid, tid), "missing") == content:
             continue
         explained = oid in oids or tid in tids or content in contents or (tid, content) in copies
         assert explained, f"{oid:#x} of {tid:016x} was never there"
         totals["kept though damaged"] += 1
     totals["undamaged"] += len(wanted)
-    totals["kept"] += len(found)
+    totals["kept"] += sum(map(len, found.values()))
     totals["damaged"] += len(touched)
 
 
@@ -162,12 +168,12 @@ def test_undamaged_records_are_kept(tmp_path, no_fsync):
     totals = Counter()
     made, bad = None, []
     for case in ONLY or range(CASES):
-        dice = random.Random(case)
+        dice = seeded(case)
         if case % DAMAGED == 0 or ONLY:
             path = tmp_path / f"{case}.fs"
             first = case - case % DAMAGED
             with ticking(first):
-                made = histories.history(str(path), random.Random(first))
+                made = histories.history(str(path), seeded(first))
             path.unlink()
         times = dice.choice((1, 1, 1, 2, 2, 3, 5, 10))
         data, origin, names = damages.damage(made, dice, times)
@@ -199,11 +205,29 @@ def test_undamaged_records_are_kept(tmp_path, no_fsync):
     assert ONLY or totals["recovered"] > CASES // 2
 
 
+def test_a_sound_file_contradicts_nothing(tmp_path, no_fsync):
+    """Whatever ZODB has written, undone, deleted and packed: no finding."""
+    found = Counter()
+    for case in range(max(CASES // 10, 20)):
+        path = tmp_path / f"{case}.fs"
+        with ticking(case):
+            histories.history(str(path), seeded(case), steps=30)
+        result = recover(Spec(str(path), "file", path=str(path)), str(tmp_path / "out"), dry_run=True)
+        assert result.clean, f"case {case}: {result.contradictions or result}"
+        found["records"] += result.records
+        found["packed"] += path.read_bytes()[20:21] == b"p"
+    print(
+        f"\nrecover: {max(CASES // 10, 20):,} sound files: {', '.join(f'{name}: {n:,}' for name, n in found.items())}"
+    )
+
+
+# What it made may be so bad that ZODB fails to open it, and forgets to close it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_zodbs_fsrecover_keeps_nothing_that_we_lose(tmp_path, no_fsync):
     """On the same files, where it ends at all and what it kept was there."""
     totals, worse = Counter(), []
     for case in range(max(CASES // 10, 20)):
-        dice = random.Random(case)
+        dice = seeded(case)
         path, damaged, out = (tmp_path / f"{name}{case}.fs" for name in ("sound", "damaged", "out"))
         with ticking(case):
             made = histories.history(str(path), dice)
@@ -218,10 +242,12 @@ def test_zodbs_fsrecover_keeps_nothing_that_we_lose(tmp_path, no_fsync):
             totals["fsrecover failed or hung"] += 1
             continue
         original = {(record.oid, record.tid): record.data for record in made.records.values()}
-        theirs = {key: data for key, data in theirs.items() if original.get(key, "missing") == data}
+        theirs = {
+            key: data for key, several in theirs.items() for data in several if original.get(key, "missing") == data
+        }
         totals["records of fsrecover"] += len(theirs)
-        totals["records of recover"] += sum(original.get(key, "missing") == data for key, data in ours.items())
-        if lost := [key for key, data in theirs.items() if ours.get(key, "missing") != data]:
+        totals["records of recover"] += sum(original.get(key, "missing") in several for key, several in ours.items())
+        if lost := [key for key, data in theirs.items() if data not in ours.get(key, ())]:
             worse.append(f"case {case} ({', '.join(names)}): {len(lost)} records, {lost[:3]}")
     print(f"\nfsrecover: {', '.join(f'{name}: {count:,}' for name, count in totals.items())}")
     assert not worse, "\n".join(worse)
@@ -250,7 +276,7 @@ def test_real_databases(tmp_path, no_fsync):
     totals = Counter()
     files = [path for path in sorted(CORPUS.rglob("*.fs")) if path.stat().st_size < SMALL]
     for case in range(max(CASES // 20, 10)):
-        dice = random.Random(case)
+        dice = seeded(case)
         path = files[case % len(files)]
         made = histories.read(path.read_bytes())
         data, origin, names = damages.damage(made, dice, dice.choice((1, 2, 5, 20)))
@@ -258,12 +284,15 @@ def test_real_databases(tmp_path, no_fsync):
         damaged.write_bytes(data)
         label = f"case {case}: {path.name} ({', '.join(names)})"
         with time_limit(label):
-            result = recover(Spec(str(damaged), "file", path=str(damaged)), str(out))
-            if not result.assumed:
+            result = None
+            with contextlib.suppress(NothingRecovered):
+                result = recover(Spec(str(damaged), "file", path=str(damaged)), str(out))
+            if result and not result.assumed:
                 assert result.format == made.data[:4].decode(), label
             as_python3(out, result)
             check(made, origin, data, out, result, totals)
-            open_with_zodb(out, pack=False)
+            if result:
+                open_with_zodb(out, pack=False)
     print(f"\nrecover: real databases: {', '.join(f'{name}: {count:,}' for name, count in totals.items())}")
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of backup and restore."""
+"""Fixtures of the tests of backup and restore; what stands beside this file can be imported."""
 
 import sys
 from pathlib import Path

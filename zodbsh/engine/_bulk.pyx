@@ -369,8 +369,8 @@ cdef class Pass:
     cdef int64_t open_start, open_next, open_end
     cdef uint64_t open_tid
     cdef bint open_packed
-    # Whether all transactions so far were packed.
-    cdef bint packed
+    # Whether all transactions so far were packed, and whether the one at hand is.
+    cdef bint packed, now_packed
     # Back-pointers that lead far, and the record that each ends at.
     cdef dict followed
     cdef int64_t sequence, merged
@@ -834,6 +834,7 @@ cdef class Pass:
         if self.first_tid is None:
             self.first_tid = tid
         self.last_tid = tid
+        self.now_packed = packed
         self.waiting.count = 0
 
     cdef int64_t take_plain(self, Worker worker, int64_t i, int64_t end, uint64_t tid) noexcept nogil:
@@ -892,9 +893,10 @@ cdef class Pass:
         cdef int64_t number = self.number_of(oid)
         if number < 0:
             return -1
-        if self.previous and previous and <uint64_t>previous != ((<uint64_t*>self.where.at)[number] & ~POINTS_BACK):
-            with gil:
-                self.odd_previous.append(OddPrevious(oid, tid, where, previous))
+        if self.previous and (previous or not self.now_packed):
+            if <uint64_t>previous != ((<uint64_t*>self.where.at)[number] & ~POINTS_BACK):
+                with gil:
+                    self.odd_previous.append(OddPrevious(oid, tid, where, previous))
         self.live -= (<uint32_t*>self.counts.at)[number]
         (<uint32_t*>self.counts.at)[number] = 0
         (<uint64_t*>self.starts.at)[number] = self.targets.count

@@ -70,7 +70,11 @@ class Dangled(NamedTuple):
 
 
 class OddPrevious(NamedTuple):
-    """A record whose pointer to its object's record before it leads elsewhere than to the one that the pass met."""
+    """A record whose pointer to its object's record before it leads elsewhere than to the one that the pass met.
+
+    ``previous`` is 0 where it says that there is none, though there is. A pack leaves such records in transactions of
+    its status: those are not told of.
+    """
 
     oid: int
     tid: int
@@ -115,7 +119,7 @@ class Entry(NamedTuple):
 
     ``where`` is a position in the file, or the tid where there is none. ``data``
     None deletes the object. ``points_back`` says that an older record holds the data. ``previous`` is where the
-    object's record before this one is said to be, 0 where nothing is said.
+    object's record before this one is said to be, 0 for none.
     """
 
     oid: int

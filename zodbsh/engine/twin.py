@@ -138,7 +138,8 @@ class Pass:
         for entry in entries:
             self._records += 1
             number = self._number(entry.oid)
-            if self._options.previous and entry.previous and entry.previous != self._where[number] & ~POINTS_BACK:
+            odd = entry.previous != self._where[number] & ~POINTS_BACK and (entry.previous or not packed)
+            if odd and self._options.previous:
                 self._odd_previous.append(OddPrevious(entry.oid, tid, entry.where, entry.previous))
             self._live -= self._counts[number]
             self._starts[number], self._counts[number] = len(self._targets), 0

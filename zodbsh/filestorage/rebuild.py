@@ -6,27 +6,23 @@ place. A record whose back-pointer leads to what is lost is lost with it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from heapq import merge
-from itertools import groupby
-from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.engine.columns import Newest
 from zodbsh.errors import StorageIOError
-from zodbsh.filestorage.salvagechain import Contradiction, contradicted_oids
+from zodbsh.filestorage.salvagechain import contradicted_oids
 from zodbsh.filestorage.salvagemap import Pointers
-from zodbsh.filestorage.salvageparts import Forward, Fragment, Reader, Stretch
-from zodbsh.filestorage.salvageplan import Plan, transactions
+from zodbsh.filestorage.salvageorder import Piece, by_tid
+from zodbsh.filestorage.salvageparts import Contradiction, Forward, Fragment, Reader, Stretch
+from zodbsh.filestorage.salvageplan import Plan
+from zodbsh.filestorage.salvagerecords import Damaged, LostRevision, Records, header_texts, positions_of, transactions
 from zodbsh.filestorage.structs import (
-    COMMITTED,
     DATA_HEADER,
     NUMBER,
     PACKED,
     PREVIOUS_OFFSET,
-    TRANSACTION_HEADER,
     DataHeader,
 )
 from zodbsh.filestorage.writer import DataWriter
@@ -46,29 +42,11 @@ _PIECE = 4 << 20
 _PATCHED = 32 << 20
 
 
-class LostRevision(NamedTuple):
-    """A revision that is known to have been there: ``position`` in the damaged file (as its pointers count), ``tid``
-    where it is known, and why it is lost."""
-
-    oid: int
-    tid: int | None
-    position: int
-    reason: str
-
-
-class Damaged(NamedTuple):
-    """A transaction that was not sound: what is kept of it, and whether its header is the one it had."""
-
-    tid: int
-    position: int
-    records: int
-    header: bool
-
-
 class Rebuilt(NamedTuple):
     """What was written, and what is known to be lost.
 
-    ``ranges`` is what was taken of gaps and of transactions that were not copied whole.
+    ``ranges`` is what was taken of gaps and of transactions that were not copied whole. ``more`` counts the records
+    that point to another object's, beyond those among the contradictions.
     """
 
     transactions: int
@@ -78,6 +56,7 @@ class Rebuilt(NamedTuple):
     ranges: list[tuple[int, int]]
     pointers: Pointers
     contradictions: tuple[Contradiction, ...]
+    more: int
 
 
 def rebuild(
@@ -123,10 +102,11 @@ class _Rebuild:
         self.kept: list[tuple[int, int]] = []
         self._oldest_lost = self.pointers.lost[0][0]
         self.skipped = 0
-        oids, self.contradictions = contradicted_oids(file, found, plan, self.pointers, index)
+        oids, self.contradictions, self.more = contradicted_oids(file, found, plan, self.pointers, index)
         self.pointers.correct(oids)
         self.oids = oids
         self.writer = self._begin(output, magic)
+        self.records_in = Records(self.reader, self.pointers, self.writer)
 
     def run(self) -> Rebuilt:
         if self.plan.mixed:
@@ -144,7 +124,7 @@ class _Rebuild:
         self.writer.flush()
         return Rebuilt(
             self.transactions, self.records, tuple(self.damaged), tuple(self.lost), self.kept, self.pointers,
-            tuple(sorted(self.contradictions)),
+            tuple(sorted({*self.plan.undecided, *self.contradictions})), self.more,
         )  # fmt: skip
 
     def _begin(self, output: BinaryIO, magic: bytes) -> DataWriter:
@@ -168,54 +148,30 @@ class _Rebuild:
 
     def _mixed(self) -> None:
         """Write in the order of the tids; what stands in two transactions of one tid goes into one."""
-        streams: list[Iterator[tuple[int, int, int, int]]] = []
-        for number, part in enumerate(self.plan.parts):
-            if isinstance(part, Stretch):
-                streams.append(self._numbered(number, part))
-            else:
-                streams.append(iter([(part.tid, number, 0, 0)]))
-        for tid, group in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
-            entries = list(group)
-            _, number, start, end = entries[0]
+        for pieces in by_tid(self.file, self.plan.parts):
+            tid, number, start, end = pieces[0]
             part = self.plan.parts[number]
-            if len(entries) > 1:
-                self._together(tid, entries)
+            if len(pieces) > 1:
+                self._together(tid, pieces)
             elif isinstance(part, Fragment):
                 self._fragment(part)
             else:
                 self._sound(number, part.shift, tid, start, end)
 
-    def _numbered(self, number: int, part: Stretch) -> Iterator[tuple[int, int, int, int]]:
-        reader = Reader(self.file)
-        return ((tid, number, start, end) for tid, start, end in transactions(reader, part))
-
-    def _together(self, tid: int, entries: list[tuple[int, int, int, int]]) -> None:
+    def _together(self, tid: int, pieces: list[Piece]) -> None:
         """Write what several transactions of one tid hold as one."""
         head: int | None = None
         positions: list[int] = []
-        for _, number, start, end in entries:
+        for _, number, start, end in pieces:
             part = self.plan.parts[number]
             if isinstance(part, Fragment):
                 positions += part.records
                 head = part.header if head is None else head
             else:
-                positions += self._positions(start, end)
+                positions += list(positions_of(self.reader, start, end))
                 head = start if head is None else head
                 self.kept.append((start, end))
-        self._by_record(tid, head, sorted(positions), distinct=True)
-
-    def _positions(self, start: int, end: int) -> list[int]:
-        """Return where the records of a sound transaction are."""
-        header = self.reader.header(start)
-        assert header is not None
-        positions = []
-        position, end = start + header.header_length, end - NUMBER.size
-        while position < end:
-            record = self.reader.record(position)
-            assert record is not None
-            positions.append(position)
-            position += record.record_length
-        return positions
+        self._by_record(tid, head, sorted(positions))
 
     def _sound(self, number: int, shift: int, tid: int, start: int, end: int) -> None:
         """Write a sound transaction, in one piece if no record of it is lost."""
@@ -223,19 +179,22 @@ class _Rebuild:
         assert header is not None
         self.transactions += 1
         if end - start > _PATCHED:
-            self._by_record(tid, start, self._positions(start, end))
+            self._by_record(tid, start, list(positions_of(self.reader, start, end)))
             return
         raw = bytearray(self.reader.read(start, end - start))
         new, at, stop = self.writer.position, header.header_length, end - start - NUMBER.size
         unpack, pack, previous_of = DATA_HEADER.unpack_from, _PAIR.pack_into, self.writer.previous
-        oldest_lost, fresh, count = self._oldest_lost, {}, 0
+        oldest_lost, count = self._oldest_lost, 0
+        fresh: dict[int, int] = {}
         while at < stop:
             oid, _, previous, transaction, _, length = unpack(raw, at)
             if start + at in self.oids:
                 oid = self.oids[start + at]
                 NUMBER.pack_into(raw, at, oid)
-            if not previous and previous_of(oid):
-                self._unlinked(oid, tid, start + at)
+            if header.status != PACKED and (oid in fresh or (not previous and previous_of(oid))):
+                twin = start + fresh[oid] - new if oid in fresh else start + at
+                if twin == start + at or not self.reader.alike(twin, start + at):
+                    self._note(self.records_in.misplaced(start + at, twin))
             if oldest_lost <= previous < transaction and self.pointers.is_lost(previous):
                 self._check_previous(oid, tid, previous)
             if not length:
@@ -243,7 +202,7 @@ class _Rebuild:
                 back = self._back(oid, pointer, tid) if pointer else 0
                 if back is None:
                     # Data in its place, or nothing: another length, so record by record.
-                    self._by_record(tid, start, self._positions(start, end))
+                    self._by_record(tid, start, list(positions_of(self.reader, start, end)))
                     self.kept.append((start, end))
                     return
                 NUMBER.pack_into(raw, at + _RECORD, back)
@@ -260,10 +219,9 @@ class _Rebuild:
         if self.pointers.find(oid, previous, tid) is None:
             self.lost.append(LostRevision(oid, None, previous, "a later revision points to it"))
 
-    def _unlinked(self, oid: int, tid: int, position: int) -> None:
-        """Note a record that says that it is its object's first, and is not."""
-        message = "it points to no revision before it, and there is one: the oid, or the pointer, is wrong"
-        self.contradictions.append(Contradiction(position, "oid", oid, tid, False, message))
+    def _note(self, contradiction: Contradiction | None) -> None:
+        if contradiction is not None:
+            self.contradictions.append(contradiction)
 
     def _back(self, oid: int, pointer: int, tid: int) -> int | None:
         """Return where in the new file the record is that a back-pointer leads to, None where it is not there."""
@@ -274,90 +232,46 @@ class _Rebuild:
         """Write what is left of a damaged transaction."""
         self.transactions += 1
         records = self.records
-        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends, distinct=True)
+        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends)
         place = fragment.records[0] if fragment.header is None else fragment.header
         self.damaged.append(Damaged(fragment.tid, place, self.records - records, known))
 
-    def _read(self, position: int) -> DataHeader | None:
-        """Return the record at ``position`` with its right oid."""
-        record = self.reader.record(position)
-        if record is None or position not in self.oids:
-            return record
-        return record._replace(oid=self.oids[position])
-
-    def _by_record(
-        self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False, distinct: bool = False
-    ) -> bool:
+    def _by_record(self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False) -> bool:
         """Write a transaction record by record; tell whether its header is the one it had."""
-        texts, known = self._texts(head, positions)
-        self.writer.begin(tid, **texts)
-        done = 0
-        surest = self._surest(tid, head, positions) if distinct else {}
-        for position in positions:
-            record = self._read(position)
+        texts = header_texts(self.reader, head, positions)
+        if head is None or texts is None:
+            self.writer.begin(tid, description=LOST_HEADER)
+        else:
+            status, user, description, extension, length = texts
+            self.writer.begin(tid, status=status, user=user, description=description, extension=extension)
+            self.kept.append((head, head + length))
+        done, packed = 0, texts is not None and texts.status == PACKED
+        written: dict[int, int] = {}
+        for position in self.records_in.ordered(head, positions):
+            record = self.records_in.read(position)
             if record is None:
                 continue
-            if distinct and surest[record.oid] != position:
-                if not self._alike(surest[record.oid], position, record.record_length):
-                    reason = "its transaction has another record of it"
-                    self.lost.append(LostRevision(record.oid, tid, position, reason))
+            twin = written.setdefault(record.oid, position)
+            if twin != position and self.reader.alike(twin, position):
                 continue
             if record.previous < record.transaction and self.pointers.is_lost(record.previous):
                 self._check_previous(record.oid, tid, record.previous)
-            if not record.previous and self.writer.previous(record.oid):
-                self._unlinked(record.oid, tid, position)
+            if not packed:
+                self._note(self.records_in.misplaced(position, twin))
             if self._record(tid, position, record):
                 done += 1
                 self.records += 1
                 self.kept.append((position, position + record.record_length))
         if ends and positions:
-            last = self._read(positions[-1])
+            last = self.records_in.read(positions[-1])
             end = positions[-1] + (last.record_length if last else 0)
             self.kept.append((end, end + NUMBER.size))
-        if done or known:
+        if done or texts is not None:
             self.writer.finish()
         else:
             self.transactions -= 1
             self.writer.cancel()
-        return known
-
-    def _surest(self, tid: int, head: int | None, positions: Sequence[int]) -> dict[int, int]:
-        """Return where each object's record is; of several the one whose pointer to the revision before is right.
-
-        What follows damage may have lost its oid to it: else it is the one that follows a sound record, or the first.
-        """
-        header = None if head is None else self.reader.header(head)
-        end = 0 if head is None or header is None else head + header.header_length
-        found: dict[int, list[tuple[int, bool]]] = {}
-        for position in positions:
-            record = self._read(position)
-            if record is not None:
-                found.setdefault(record.oid, []).append((position, position == end))
-                end = position + record.record_length
-        surest: dict[int, int] = {}
-        for oid, places in found.items():
-            several = len(places) > 1
-            surest[oid] = (
-                max(places, key=lambda one: (self._continues(tid, one[0]), one[1]))[0] if several else places[0][0]
-            )
-        return surest
-
-    def _continues(self, tid: int, position: int) -> int:
-        """Tell whether a record points to the revision before it: 2 for yes, 1 for perhaps, 0 for no."""
-        record = self._read(position)
-        if record is None:
-            return 0
-        if not record.previous:
-            return 0 if self.writer.previous(record.oid) else 1
-        if self.pointers.find(record.oid, record.previous, tid) is not None:
-            return 2
-        return 1 if self.pointers.is_lost(record.previous) else 0
-
-    def _alike(self, one: int, other: int, length: int) -> bool:
-        """Tell whether two records are the same, but for the pointers to others."""
-        size = min(length - _RECORD, _PIECE) + NUMBER.size
-        start = _RECORD - NUMBER.size
-        return self.file.read(one + start, size) == self.file.read(other + start, size)
+        return texts is not None
 
     def _record(self, tid: int, position: int, record: DataHeader) -> bool:
         """Write one record; False where what it points back to is lost."""
@@ -391,28 +305,3 @@ class _Rebuild:
                 raise StorageIOError(f"{self.file.path} became shorter while it was read")
             yield piece
             position, length = position + len(piece), length - len(piece)
-
-    def _texts(self, head: int | None, positions: Sequence[int]) -> tuple[dict[str, bytes], bool]:
-        """Return status and texts of a transaction, and whether they are the ones it had."""
-        header = None if head is None else self.reader.header(head)
-        if head is None or header is None:
-            return {"description": LOST_HEADER}, False
-        after = bisect_right(positions, head)
-        first = positions[after] if after < len(positions) else None
-        end = head + header.header_length
-        if first is not None and end > first:
-            return {"description": LOST_HEADER}, False
-        if end != first and self.reader.number(head + header.length) != header.length:
-            return {"description": LOST_HEADER}, False
-        raw = self.reader.read(head, header.header_length)
-        user_end = TRANSACTION_HEADER.size + header.user_length
-        description_end = user_end + header.description_length
-        status = header.status if header.status == PACKED else COMMITTED
-        self.kept.append((head, head + header.header_length))
-        texts = {
-            "status": status,
-            "user": raw[TRANSACTION_HEADER.size : user_end],
-            "description": raw[user_end:description_end],
-            "extension": raw[description_end:],
-        }
-        return texts, True

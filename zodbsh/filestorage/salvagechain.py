@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvageparts import Fragment, Reader, Stretch
-from zodbsh.filestorage.salvageplan import record_places
-from zodbsh.filestorage.structs import PREVIOUS_OFFSET
-from zodbsh.ids import oid_text, to_bytes
+from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Reader, Stretch
+from zodbsh.filestorage.salvagerecords import record_places
+from zodbsh.filestorage.structs import PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
+from zodbsh.ids import in_one_byte, oid_text, to_bytes
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 _MOST = 1_000
 _PIECE = 4 << 20
 _REFERENCE = rb"[CU]\x08"
-
-
-class Contradiction(NamedTuple):
-    """A number of the damaged file that others contradict: ``position`` and ``field`` say which; ``repaired`` whether
-    the others decide."""
-
-    position: int
-    field: str
-    oid: int | None
-    tid: int
-    repaired: bool
-    message: str
 
 
 class _Link(NamedTuple):
@@ -75,57 +63,68 @@ class _Choice(NamedTuple):
 
 def contradicted_oids(
     file: DataFile, found: Survey, plan: Plan, pointers: Pointers, index: Index | None
-) -> tuple[dict[int, int], list[Contradiction]]:
-    """Return the right oid of each record, by position, whose own is wrong, and all that was found contradicted.
+) -> tuple[dict[int, int], list[Contradiction], int]:
+    """Return the right oid of each record, by position, whose own is wrong, all that was found contradicted, and how
+    many records more point to another object's, which were not looked at.
 
     Raises StorageIOError.
     """
-    suspects, contradictions = _suspects(file, found, plan, pointers)
-    if not suspects:
-        return {}, contradictions
-    chains = _Chains(file, plan, pointers, index, suspects)
-    for suspect in suspects:
-        one = chains.decide(suspect)
-        if one is not None:
-            contradictions.append(one)
-    return chains.oids, sorted(contradictions)
+    search = _Search(file, found, plan, pointers)
+    if not search.suspects:
+        return {}, search.wrong, search.more
+    chains = _Chains(file, plan, pointers, index, search.suspects)
+    undecided = [one for suspect in search.suspects if (one := chains.decide(suspect)) is not None]
+    return chains.oids, [*search.wrong, *undecided], search.more
 
 
-def _suspects(
-    file: DataFile, found: Survey, plan: Plan, pointers: Pointers
-) -> tuple[list[_Suspect], list[Contradiction]]:
-    suspects: list[_Suspect] = []
-    wrong: list[Contradiction] = []
-    reader = Reader(file)
-    for number, part in enumerate(plan.parts):
-        if number == 0 and found.columns is not None and found.stretches[:1] == [part]:
-            # Looked at by the engine already.
-            continue
-        for position in record_places(reader, part):
-            record = reader.record(position)
-            if record is None or not record.previous or pointers.is_lost(record.previous):
+class _Search:
+    """All records whose pointers cannot be right: ``wrong`` tells of those that are right without doubt now."""
+
+    def __init__(self, file: DataFile, found: Survey, plan: Plan, pointers: Pointers) -> None:
+        self.suspects: list[_Suspect] = []
+        self.wrong: list[Contradiction] = []
+        self.more = 0
+        self._pointers = pointers
+        reader = Reader(file)
+        for number, part in enumerate(plan.parts):
+            if number == 0 and found.columns is not None and found.stretches[:1] == [part]:
+                # Looked at by the engine already.
                 continue
-            if pointers.find(record.oid, record.previous, record.tid) is not None or len(suspects) >= _MOST:
-                continue
-            link = _Link(record.transaction, position, record.tid, record.previous)
-            other = pointers.at(record.previous, record.tid)
-            if other is None or other[1].oid == record.oid:
-                message = f"the pointer to {record.previous} leads to no record of this object"
-                wrong.append(
-                    Contradiction(position + PREVIOUS_OFFSET, "previous", record.oid, record.tid, True, message)
-                )
-            else:
-                at, before = other
-                before_link = _Link(record.previous, at, before.tid, before.previous)
-                origin = position - _shift(part)
-                suspects.append(_Suspect(record.oid, link._replace(origin=origin), before.oid, before_link))
-    return suspects, wrong
+            for position in record_places(reader, part):
+                record = reader.record(position)
+                if record is not None:
+                    self._look(part, position, record)
 
+    def _look(self, part: Stretch | Fragment, position: int, record: DataHeader) -> None:
+        previous, origin = record.previous, position - part.shift
+        if isinstance(part, Stretch) and part.transactions == 1 and record.transaction != part.origin:
+            message = f"it says that its transaction stands at {record.transaction}, which is at {part.origin}"
+            self._repaired(position, TRANSACTION_OFFSET, "transaction", record, message)
+        if previous >= origin:
+            self._repaired(
+                position, PREVIOUS_OFFSET, "previous", record, f"the pointer to {previous} leads to nothing earlier"
+            )
+            return
+        if not previous or self._pointers.is_lost(previous):
+            return
+        if self._pointers.find(record.oid, previous, record.tid) is not None:
+            return
+        other = self._pointers.at(previous, record.tid)
+        if other is None or other[1].oid == record.oid:
+            message = f"the pointer to {previous} leads to no record of this object"
+            self._repaired(position, PREVIOUS_OFFSET, "previous", record, message)
+        elif len(self.suspects) >= _MOST:
+            self.more += 1
+        else:
+            at, before = other
+            link, before_link = (
+                _Link(origin, position, record.tid, previous),
+                _Link(previous, at, before.tid, before.previous),
+            )
+            self.suspects.append(_Suspect(record.oid, link, before.oid, before_link))
 
-def _shift(part: Stretch | Fragment) -> int:
-    if isinstance(part, Stretch):
-        return part.shift
-    return 0 if part.header is None else part.header - part.origin
+    def _repaired(self, position: int, offset: int, field: str, record: DataHeader, message: str) -> None:
+        self.wrong.append(Contradiction(position + offset, field, record.oid, record.tid, True, message))
 
 
 class _Chains:
@@ -143,7 +142,7 @@ class _Chains:
             for position in record_places(reader, part):
                 record = reader.record(position)
                 if record is not None and record.oid in asked:
-                    origin = position - _shift(part)
+                    origin = position - part.shift
                     self._links[record.oid].append(_Link(origin, position, record.tid, record.previous))
         self._referred = _referred(file, asked)
 
@@ -152,17 +151,13 @@ class _Chains:
         oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before
         if self.oids.get(link.position, oid) == self.oids.get(before.position, other):
             return None
-        if link.position in self.oids or before.position in self.oids:
-            return self._undecided(suspect)
-        choices = sorted(self._choices(suspect))
-        best, second = choices[0], choices[1]
-        if best[:3] == second[:3] and best.oid is not None and second.oid is not None:
-            likely = [one for one in (best, second) if one.oid in self._referred and self._wrong(one, suspect)]
-            if len(likely) != 1:
-                return self._undecided(suspect)
-            best = likely[0]
-        elif best[:3] == second[:3] or (best.far and best.against == second.against):
-            return self._undecided(suspect)
+        best = None if {link.position, before.position} & self.oids.keys() else self._best(suspect)
+        if best is None:
+            message = (
+                f"its pointer to the revision before leads to {link.previous}, a record of {oid_text(other)}:"
+                " which of the numbers is wrong cannot be told"
+            )
+            return Contradiction(link.position, "oid", oid, link.tid, False, message)
         if best.oid is None:
             message = f"the pointer to {link.previous} leads to a record of {oid_text(other)}"
             return Contradiction(link.position + PREVIOUS_OFFSET, "previous", oid, link.tid, True, message)
@@ -174,20 +169,29 @@ class _Chains:
         )
         return Contradiction(moved.position, "oid", best.oid, moved.tid, True, message)
 
-    def _wrong(self, choice: _Choice, suspect: _Suspect) -> bool:
-        """Tell whether nothing refers to the oid that a choice takes for wrong."""
-        return (suspect.oid if choice.oid == suspect.other else suspect.other) not in self._referred
+    def _best(self, suspect: _Suspect) -> _Choice | None:
+        """Return the choice that least speaks against, None where it cannot be told which that is."""
+        # Two choices of one place may have the same against them.
+        best, second, _ = sorted(self._choices(suspect), key=lambda choice: choice[:4])
+        if best[:3] == second[:3]:
+            if best.oid is None or second.oid is None:
+                return None
+            likely = [one for one in (best, second) if self._referred_for(one, suspect) > 0]
+            return likely[0] if len(likely) == 1 else None
+        if best.far and best.against == second.against:
+            return None
+        if best.oid is not None and self._referred_for(best, suspect) < best.far:
+            return None
+        return best
 
-    def _undecided(self, suspect: _Suspect) -> Contradiction:
-        message = (
-            f"its pointer to the revision before leads to {suspect.link.previous}, a record of"
-            f" {oid_text(suspect.other)}: which of the numbers is wrong cannot be told"
-        )
-        return Contradiction(suspect.link.position, "oid", suspect.oid, suspect.link.tid, False, message)
+    def _referred_for(self, choice: _Choice, suspect: _Suspect) -> int:
+        """Return 1 where only the oid that a choice takes for right is referred to, -1 where only the other one is."""
+        wrong = suspect.oid if choice.oid == suspect.other else suspect.other
+        return (choice.oid in self._referred) - (wrong in self._referred)
 
     def _choices(self, suspect: _Suspect) -> Iterator[_Choice]:
         oid, other, link, before = suspect.oid, suspect.other, suspect.link, suspect.before
-        bits, far = (oid ^ other).bit_count(), not _in_one_byte(oid, other)
+        bits, far = (oid ^ other).bit_count(), not in_one_byte(oid, other)
         ones, others = self._links[oid], self._links[other]
         rest = [one for one in ones if one != link]
         for moved, left, into, to in (
@@ -202,12 +206,13 @@ class _Chains:
         mended = [*rest, link._replace(previous=right_pointer)]
         # That a wrong pointer leads exactly to a record speaks against it.
         against = 1 + self._against(oid, sorted(mended)) + self._against(other, others)
-        near = _in_one_byte(link.previous, right_pointer)
+        near = in_one_byte(link.previous, right_pointer)
         yield _Choice(against, not near, (link.previous ^ right_pointer).bit_count(), link.position, None)
 
     def _against(self, oid: int, links: list[_Link]) -> int:
         """Count what contradicts that these are all records of an object."""
-        against = 0
+        # What is referred to was there.
+        against = int(not links and oid in self._referred)
         if links and links[0].previous:
             against += not self._pointers.is_lost(links[0].previous)
         for one, two in pairwise(links):
@@ -228,20 +233,13 @@ class _Chains:
         links.insert(bisect_left(links, link), link)
 
 
-def _in_one_byte(one: int, other: int) -> bool:
-    different = one ^ other
-    return different.bit_length() - 1 >> 3 == ((different & -different).bit_length() - 1) >> 3
-
-
 def _referred(file: DataFile, oids: set[int]) -> set[int]:
     """Return those of the oids that look as if something refers to them; the root does without."""
     found = {0} & oids
     keys = b"|".join(re.escape(to_bytes(oid)) for oid in sorted(oids))
-    pattern, position = re.compile(_REFERENCE + b"(" + keys + b")", re.DOTALL), 0
+    pattern, position, reader = re.compile(_REFERENCE + b"(" + keys + b")", re.DOTALL), 0, Reader(file)
     while position < file.limit:
-        raw = file.read(position, min(_PIECE, file.limit - position))
-        if not raw:
-            break
+        raw = reader.read(position, min(_PIECE, file.limit - position))
         found.update(int.from_bytes(match[1], "big") for match in pattern.finditer(raw))
         position += max(1, len(raw) - 10) if position + len(raw) < file.limit else len(raw)
     return found

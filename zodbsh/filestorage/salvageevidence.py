@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from zodbsh.filestorage.salvageparts import Reader
@@ -94,6 +94,28 @@ class Evidence:
         following = self._peek.record(end)
         return following is not None and (following.tid, following.transaction) == (record.tid, origin)
 
+    def either_tid(self, position: int, record: DataHeader, other: int) -> int:
+        """Return which tid is right, a record's or its header's."""
+        tid = record.tid
+        # One of the two is damaged: the next record tells. Without one the record is believed, unless it cannot be.
+        following = self._peek.record(position + record.record_length)
+        if following is not None and following.transaction == record.transaction and not following.version:
+            return following.tid if following.tid in (tid, other) else tid
+        origin, admits = record.transaction, self._known.admits
+        return tid if admits(origin, tid) or not admits(origin, other) else other
+
+    def either_origin(self, position: int, record: DataHeader, head: int) -> int:
+        """Return where a transaction's header stood: what its first records and the shifts say mostly."""
+        said = Counter({record.transaction: 1})
+        following: DataHeader | None = record
+        for _ in range(2):
+            position += following.record_length if following else 0
+            following = self._peek.record(position)
+            if following is None or following.tid != record.tid or following.version:
+                break
+            said[following.transaction] += 1
+        return max(said, key=lambda origin: said[origin] + (head - origin in self._shifts))
+
     def contradiction(self, start: int, end: int, tid: int, origin: int) -> int | None:
         """Return where in a record's data there is what cannot be within it: a record of its own or a later time."""
         position = start
@@ -102,10 +124,14 @@ class Evidence:
         last = min(end + _RECORD, self._reader.limit)
         while (found := self._marks.following(position, last)) is not None:
             position, record = found
+            if position + _ENDING > end and self._reader.file.read(end - 1, 1) == _STOP:
+                # The data is whole: it is the other record that has lost the beginning of its oid.
+                return None
             if position + record.record_length <= self._reader.limit:
-                if (record.tid, record.transaction) == (tid, origin):
-                    return position
                 timely = self._known.admits(record.transaction, record.tid)
+                # What was stored cannot know the tid that it was going to have.
+                if record.tid == tid and (timely or record.transaction == origin):
+                    return position
                 if timely and self._is_supported(position, record, start, tried) and not copies.holds(position, record):
                     return position
             position += 1

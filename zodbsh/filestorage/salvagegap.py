@@ -10,6 +10,7 @@ from zodbsh.filestorage.salvageparts import Doubtful, Fragment, Known, Reader
 from zodbsh.filestorage.structs import (
     DATA_HEADER,
     MAGIC_SIZE,
+    NUMBER,
     DataHeader,
     TransactionHeader,
 )
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
     from zodbsh.progress import Progress
 
 _RECORD = DATA_HEADER.size
+_ENDING = NUMBER.size
 _PEEK = 4096
 # How far beyond what is there a position may lead, for bytes may be missing.
 _FAR = 1 << 32
+# No file is larger.
+_FARTHEST = 1 << 48
 
 
 class _Run(NamedTuple):
-    """Records one behind the other; ``clean`` where each is as it should be."""
+    """Records one behind the other, and where the last of them ends."""
 
     records: array[int]
     end: int
-    clean: bool
 
 
 class _Group:
@@ -84,7 +87,7 @@ class GapSearch:
 
     def run(self) -> tuple[int, int]:
         """Return where the next sound transaction begins, and its shift; the limit and the old shift without one."""
-        position, limit = self.start, self._limit
+        position, limit = self._headed(self.start), self._limit
         while (found := self.marks.following(position, limit)) is not None:
             position, record = found
             self.progress.advance(position)
@@ -103,6 +106,8 @@ class GapSearch:
                 position += 1
             else:
                 position = self._take(position, record, head)
+                if self._floor == position and self._groups[-1].ends:
+                    position = self._headed(position + _ENDING)
         return limit, self.shift
 
     def fragments(self) -> list[Fragment]:
@@ -155,21 +160,62 @@ class GapSearch:
         tid, origin = record.tid, record.transaction
         if head is None:
             head, tid = self._near_header(position, record)
+        else:
+            origin = self.evidence.either_origin(position, record, head)
+        header = None if head is None else self._peek.header(head)
+        first = position if head is None or header is None else head + header.header_length
+        if self._floor <= first < position:
+            # What stands between may be records with one damaged number each.
+            before = self._run(first, tid, origin, position)
+            if before.records and before.end == position:
+                return self._collect(before.records[0], tid, origin, head)
+        return self._collect(position, tid, origin, head, sure=True)
+
+    def _headed(self, head: int) -> int:
+        """Take what follows the header at ``head`` if its first record is damaged, and so on; return where it ends."""
+        position = head
+        while True:
+            header, known = self._peek.header(head), self.known
+            record = None if header is None else self._peek.record(head + header.header_length)
+            if header is None or record is None or header.status not in STATUSES:
+                return position
+            place = head + header.header_length
+            if any(_is_right(record, header.tid, head - shift) for shift in self._shifts):
+                return position
+            if MAGIC_SIZE <= record.transaction < _FARTHEST and self.reader.sound(head, head - record.transaction):
+                # It may have been moved, as others will tell.
+                return position
+            for origin in (head - shift for shift in self._shifts):
+                if known.admits(origin, header.tid) and self._run(place, header.tid, origin, self._limit).records:
+                    position = self._collect(place, header.tid, origin, head)
+                    break
+            else:
+                return position
+            if not self._groups[-1].ends:
+                return position
+            head = position + _ENDING
+
+    def _end_of(self, head: int | None, position: int) -> int:
+        """Return where what stands at ``position`` ends at most: its transaction, if both lengths of it agree."""
+        header = None if head is None else self._peek.header(head)
+        if head is None or header is None:
+            return self._limit
+        end = head + header.length
+        return min(end, self._limit) if end > position and self._peek.number(end) == header.length else self._limit
+
+    def _collect(self, position: int, tid: int, origin: int, head: int | None, *, sure: bool = False) -> int:
+        """Take a run of records, the last of them if nothing speaks against it; return where to go on."""
         group = self._group(tid, origin)
         if group.header is None and head is not None:
             group.header, group.header_read = head, self._peek.header(head)
         header = group.header_read
-        limit = self._limit
-        if header is not None and group.header is not None:
-            end = group.header + header.length
-            limit = min(end, limit) if self._peek.number(end) == header.length and end > position else limit
-        if position + record.record_length > limit:
-            self._doubt(position, record, "its length is wrong")
-            return position + 1
-        run = self._run(position, record, tid, origin, limit)
-        last = run.records[-1]
+        run = self._run(position, tid, origin, self._end_of(group.header, position), sure=sure)
+        last = run.records[-1] if run.records else position
         found = self._peek.record(last)
         assert found is not None
+        if not run.records:
+            self._doubt(position, found, "its length is wrong")
+            return position + 1
         if group.header is None:
             group.ends = self.evidence.ends(run.end, origin)
         else:
@@ -206,28 +252,18 @@ class GapSearch:
             if header.tid == tid and (exact or header.status in STATUSES):
                 return head, tid
             if exact and header.status in STATUSES:
-                return head, self._either_tid(position, record, header.tid)
+                return head, self.evidence.either_tid(position, record, header.tid)
         return None, tid
 
-    def _either_tid(self, position: int, record: DataHeader, other: int) -> int:
-        """Return which tid is right, a record's or its header's."""
-        tid = record.tid
-        # One of the two is damaged: the next record tells. Without one the record is believed, unless it cannot be.
-        following = self._peek.record(position + record.record_length)
-        if following is not None and following.transaction == record.transaction and not following.version:
-            return following.tid if following.tid in (tid, other) else tid
-        origin, admits = record.transaction, self.known.admits
-        return tid if admits(origin, tid) or not admits(origin, other) else other
-
-    def _run(self, position: int, record: DataHeader, tid: int, origin: int, limit: int) -> _Run:
-        records, clean = array("Q", (position,)), True
-        position += record.record_length
+    def _run(self, position: int, tid: int, origin: int, limit: int, *, sure: bool = False) -> _Run:
+        """Return the records from ``position`` on, each with one wrong number at most; ``sure``: one is there."""
+        records = array("Q")
         while (found := self.reader.record(position)) is not None:
             following = position + found.record_length
             own, alike = found.tid == tid, found.transaction == origin
-            if not (own or alike) or following > limit:
+            if following > limit:
                 break
-            if not (own and alike) or found.version:
+            if not (own and alike and not found.version) and not (sure and not records):
                 # Of three numbers one may be damaged. That it is a record after all, what comes behind it must confirm.
                 after = self._peek.record(following)
                 if own + alike + (not found.version) < 2 or (
@@ -235,10 +271,14 @@ class GapSearch:
                     and (after is None or after.version or (after.tid, after.transaction) != (tid, origin))
                 ):
                     break
-                clean = False
             records.append(position)
             position = following
-        return _Run(records, position, clean)
+        return _Run(records, position)
 
     def _doubt(self, position: int, record: DataHeader, reason: str) -> None:
         self.doubtful.append(Doubtful(position, record.oid, record.tid, reason))
+
+
+def _is_right(record: DataHeader, tid: int, origin: int) -> bool:
+    numbers = (record.tid, record.transaction, record.version)
+    return numbers == (tid, origin, 0) and record.previous < origin

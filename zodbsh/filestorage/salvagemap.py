@@ -59,21 +59,16 @@ class Pointers:
         self.oids = oids
         self._kept.clear()
 
-    def record(self, position: int) -> DataHeader | None:
-        """Return the header of the record at ``position`` with its right oid."""
-        return self._reader_record(position)
-
     def at(self, pointer: int, tid: int) -> tuple[int, DataHeader] | None:
         """Return the record, of whatever object, to which a pointer of ``tid`` leads exactly, and where it is."""
         at = bisect_right(self._origins, pointer) - 1
         part = self._parts[at] if at >= 0 else None
         if part is None:
             return None
-        if isinstance(part, Fragment):
-            position = pointer + (0 if part.header is None else part.header - part.origin)
-            record = self._reader_record(position) if position in part.records else None
-            return None if record is None or part.tid >= tid else (position, record)
         position = pointer + part.shift
+        if isinstance(part, Fragment):
+            record = self._reader_record(position) if part.holds(position) else None
+            return None if record is None or part.tid >= tid else (position, record)
         if position >= part.end:
             return None
         record = self._reader_record(position)
@@ -89,12 +84,11 @@ class Pointers:
         at = bisect_right(self._origins, pointer) - 1
         if at < 0:
             return None
-        part = self._parts[at]
-        if isinstance(part, Stretch):
-            found = self.at(pointer, tid)
-            if found is None or found[1].oid != oid or found[0] in self._dropped:
-                return None
+        found, part = self.at(pointer, tid), self._parts[at]
+        if found is not None and found[1].oid == oid and found[0] not in self._dropped:
             return found[0]
+        if isinstance(part, Stretch):
+            return None
         # Where within its gap a record stood cannot be told, but a transaction has one record of an object.
         place = self._oids(at, part).get(oid)
         return place if part.tid < tid and place not in self._dropped else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +58,7 @@ class Stretch(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """Sound records of one transaction that is not sound.
+    """Sound records of one transaction that is not sound, by place.
 
     ``origin`` is where its header stood. ``header`` is where a header of it was
     found, None where none was. ``gaps`` are the numbers of the gaps it was found in;
@@ -71,6 +71,16 @@ class Fragment(NamedTuple):
     records: array[int]
     gaps: tuple[int, ...]
     ends: bool
+
+    def holds(self, position: int) -> bool:
+        """Tell whether a record of it is there."""
+        at = bisect_left(self.records, position)
+        return at < len(self.records) and self.records[at] == position
+
+    @property
+    def shift(self) -> int:
+        """How far its header was moved, 0 where that is not known."""
+        return 0 if self.header is None else self.header - self.origin
 
 
 class Gap(NamedTuple):
@@ -89,6 +99,18 @@ class Doubtful(NamedTuple):
     oid: int
     tid: int
     reason: str
+
+
+class Contradiction(NamedTuple):
+    """A number of the damaged file that others contradict: ``position`` and ``field`` say which; ``repaired`` whether
+    the others decide."""
+
+    position: int
+    field: str
+    oid: int | None
+    tid: int
+    repaired: bool
+    message: str
 
 
 class Forward:
@@ -190,6 +212,19 @@ class Reader:
             return int(NUMBER.unpack_from(window.data, offset)[0])
         raw = self.file.read(position, _ENDING) if 0 <= position <= self.limit - _ENDING else b""
         return NUMBER.unpack(raw)[0] if len(raw) == _ENDING else None
+
+    def alike(self, one: int, other: int) -> bool:
+        """Tell whether two records hold the same, whatever their pointers to others say."""
+        first, second = self.record(one), self.record(other)
+        if first is None or second is None or first.length != second.length:
+            return False
+        at, end = _RECORD, first.record_length
+        while at < end:
+            size = min(end - at, _CHUNK)
+            if self.read(one + at, size) != self.read(other + at, size):
+                return False
+            at += size
+        return True
 
     def sound(self, position: int, shift: int) -> Sound | None:
         """Return the transaction at ``position`` if all of it agrees with itself and with the shift."""

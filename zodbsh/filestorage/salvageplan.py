@@ -2,10 +2,11 @@
 
 Every stretch and every fragment claims a part of the file as it was once: its
 place less its shift. Claims that overlap are two copies of the same, or
-something that was never part of this file: the larger one holds. In what is
-left the tids must ascend with the places; of what contradicts, the smaller part
-goes. Not so where a thing stands right where it says it stands: then its tid is
-simply odd, and the output is put in order.
+something that was never part of this file: the one holds that has its shift in
+common with the larger part of the file. In what is left the tids must ascend
+with the places; of what contradicts, the smaller part goes. Not so where a thing
+stands right where it says it stands: then its tid is simply odd, and the output
+is put in order.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvagegap import GapSearch
-from zodbsh.filestorage.salvageparts import Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
-from zodbsh.filestorage.structs import MAGIC_SIZE, NUMBER, UNDONE, TransactionHeader
+from zodbsh.filestorage.salvageorder import ascend, first_tid, fitting, last_tid, origin
+from zodbsh.filestorage.salvageparts import Contradiction, Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
+from zodbsh.filestorage.salvagerecords import transactions
+from zodbsh.filestorage.structs import MAGIC_SIZE, UNDONE, TransactionHeader
+from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT
 
 if TYPE_CHECKING:
@@ -32,12 +35,14 @@ _PEEK = 4096
 class Plan(NamedTuple):
     """What is to be kept: ``parts`` in the order of their first positions, once, in the file.
 
-    ``mixed`` tells that their tids do not ascend throughout. ``rejected`` holds what is sound and does not fit.
+    ``mixed`` tells that their tids do not ascend throughout. ``rejected`` holds what is sound and does not fit,
+    ``undecided`` transactions of which nothing tells which of two tids they have.
     """
 
     parts: list[Stretch | Fragment]
     mixed: bool
     rejected: list[Stretch | Fragment]
+    undecided: list[Contradiction]
 
 
 def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Survey, Plan]:
@@ -48,26 +53,24 @@ def choose(file: DataFile, found: Survey, *, undone: bool = False) -> tuple[Surv
     reader = Reader(file)
     rejected: list[Stretch | Fragment] = []
     claims = _disjoint(reader, _in_place(found.stretches), rejected)
-    stretches, others = _fitting(list(claims))
+    stretches, others = fitting(list(claims))
     rejected += others
     if stretches:
         found = _search_again(file, found, stretches)
     known = Known(one for one in stretches if isinstance(one, Stretch))
     fragments = _fragments(Reader(file, _PEEK), found.fragments, found.gaps, known, rejected, undone=undone)
-    parts, others = _fitting(sorted([*stretches, *fragments], key=_origin))
+    ordered = sorted([*stretches, *fragments], key=origin)
+    for number, part in enumerate(ordered):
+        if isinstance(part, Fragment):
+            ordered[number] = part._replace(tid=_dates(reader, ordered, number, known)[0])
+    parts, others = fitting(ordered)
     rejected += others
-    mixed = any(_last_tid(one) >= _first_tid(two) for one, two in pairwise(parts))
-    return found, Plan(parts, mixed, rejected)
-
-
-def _fitting(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
-    """Split parts into those that belong together, by place, and the rest."""
-    chosen, others = _ascending(parts)
-    odd = [other for other in others if _stands_right(other, chosen)]
-    if odd:
-        chosen = sorted(chosen + odd, key=_origin)
-        others = [other for other in others if other not in odd]
-    return chosen, others
+    undecided = [
+        _undecided(part, dates[1])
+        for number, part in enumerate(parts)
+        if isinstance(part, Fragment) and len(dates := _dates(reader, parts, number, known)) > 1
+    ]
+    return found, Plan(parts, not ascend(parts), rejected, undecided)
 
 
 def _search_again(file: DataFile, found: Survey, stretches: list[Stretch | Fragment]) -> Survey:
@@ -94,53 +97,35 @@ def _search_again(file: DataFile, found: Survey, stretches: list[Stretch | Fragm
     return found._replace(gaps=gaps, fragments=fragments, doubtful=doubtful)
 
 
-def transactions(reader: Reader, stretch: Stretch) -> Iterator[tuple[int, int, int]]:
-    """Yield tid, position and end of each transaction of a stretch."""
-    position = stretch.start
-    while position < stretch.end:
-        header = reader.header(position)
-        assert header is not None
-        end = position + header.length + NUMBER.size
-        yield header.tid, position, end
-        position = end
-
-
-def record_places(reader: Reader, part: Stretch | Fragment) -> Iterator[int]:
-    """Yield the positions of a part's records."""
-    if isinstance(part, Fragment):
-        yield from part.records
-        return
-    for _, start, end in transactions(reader, part):
-        header = reader.header(start)
-        assert header is not None
-        position = start + header.header_length
-        while position < end - NUMBER.size and (record := reader.record(position)) is not None:
-            yield position
-            position += record.record_length
-
-
-def _origin(part: Stretch | Fragment) -> int:
-    return part.origin
-
-
 def _in_place(stretches: list[Stretch]) -> list[Stretch]:
-    """Give a transaction the shift of what it follows, where nothing else has its own: its pointers are damaged."""
+    """Give a transaction whose shift nothing else has that of what it follows or precedes: its pointers are damaged."""
     placed = [Stretch(0, MAGIC_SIZE, 0, 0, 0, 0, 0), *stretches]
     for number in range(1, len(placed)):
         before, stretch = placed[number - 1], placed[number]
-        if stretch.shift == before.shift or stretch.start != before.end or stretch.transactions != 1:
-            continue
         after = placed[number + 1] if number + 1 < len(placed) else None
-        if before.last_tid < stretch.first_tid and (after is None or after.shift != stretch.shift):
+        if stretch.transactions != 1 or (after is not None and after.shift == stretch.shift):
+            continue
+        if stretch.start == before.end and before.last_tid < stretch.first_tid:
             placed[number] = stretch._replace(shift=before.shift)
+            continue
+        # It may have been moved otherwise than those around it, if it can stand between them.
+        room = before.end - before.shift, MAX_ID if after is None else after.origin
+        fits = room[0] <= stretch.origin <= stretch.end - stretch.shift <= room[1]
+        if after is not None and not fits and stretch.end == after.start and stretch.last_tid < after.first_tid:
+            placed[number] = stretch._replace(shift=after.shift)
     return placed[1:]
 
 
 def _disjoint(reader: Reader, stretches: list[Stretch], rejected: list[Stretch | Fragment]) -> list[Stretch]:
-    """Return stretches whose claims do not overlap, by place; the larger ones go first."""
+    """Return stretches whose claims do not overlap, by place; those whose shift the most of the file has go first."""
     starts: list[int] = []
     taken: list[Stretch] = []
-    for stretch in sorted(stretches, key=lambda one: (one.start - one.end, abs(one.shift), one.origin)):
+    sharing: Counter[int] = Counter()
+    for stretch in stretches:
+        sharing[stretch.shift] += stretch.end - stretch.start
+    for stretch in sorted(
+        stretches, key=lambda one: (-sharing[one.shift], one.start - one.end, abs(one.shift), one.origin)
+    ):
         pieces = [stretch]
         if _overlaps(starts, taken, stretch.origin, stretch.end - stretch.shift):
             pieces = _pieces(reader, stretch, starts, taken, rejected)
@@ -205,11 +190,12 @@ def _fragments(
 def _merge(reader: Reader, one: Fragment, other: Fragment, gaps: list[Gap]) -> Fragment:
     """Make two fragments of one transaction one: what stands where it belongs goes before a copy of it elsewhere."""
     first, second = sorted((one, other), key=lambda part: (not _is_in_place(part, gaps), -len(part.records)))
-    oids = {record.oid for position in first.records if (record := reader.record(position)) is not None}
+    places = {record.oid: position for position in first.records if (record := reader.record(position)) is not None}
     more = (
         position
         for position in second.records
-        if (record := reader.record(position)) is not None and record.oid not in oids
+        if (record := reader.record(position)) is not None
+        and not (record.oid in places and reader.alike(places[record.oid], position))
     )
     return first._replace(
         header=_better_header(first, second),
@@ -229,76 +215,41 @@ def _is_in_place(fragment: Fragment, gaps: list[Gap]) -> bool:
 
 
 def _dated(reader: Reader, fragment: Fragment, header: TransactionHeader | None, known: Known) -> Fragment:
-    """Give a fragment the tid that most of its records and its header have, of those that can be."""
-    votes = Counter(record.tid for position in fragment.records if (record := reader.record(position)) is not None)
-    if len(votes) == 1 and fragment.tid in votes:
-        return fragment
-    if header is not None:
-        votes[header.tid] += 1
-    possible = [tid for tid in votes if known.admits(fragment.origin, tid)]
-    return fragment._replace(tid=max(possible, key=lambda tid: (votes[tid], tid == fragment.tid), default=fragment.tid))
+    """Give a fragment the tid that most of its records and its header have, of those that can be; else a record's."""
+    records, votes = _votes(reader, fragment, header, known)
+    key = fragment.tid
+    return fragment._replace(tid=max(votes, key=lambda tid: (votes[tid], records[tid], tid == key), default=key))
+
+
+def _votes(
+    reader: Reader, fragment: Fragment, header: TransactionHeader | None, known: Known
+) -> tuple[Counter[int], Counter[int]]:
+    """Count the tids of a fragment's records, and those of them and of its header that are possible."""
+    records = Counter(record.tid for position in fragment.records if (record := reader.record(position)) is not None)
+    votes = records + Counter(() if header is None else (header.tid,))
+    return records, Counter({tid: count for tid, count in votes.items() if known.admits(fragment.origin, tid)})
+
+
+def _dates(reader: Reader, parts: list[Stretch | Fragment], number: int, known: Known) -> list[int]:
+    """Return the tids that a fragment may have, by what it says and what stands around it: its own first, if it may."""
+    part = parts[number]
+    if not isinstance(part, Fragment) or part.header is None:
+        return [first_tid(part)]
+    _, votes = _votes(reader, part, reader.header(part.header), known)
+    most = [tid for tid in votes if votes[tid] >= votes[part.tid]]
+    low = last_tid(parts[number - 1]) if number else 0
+    high = first_tid(parts[number + 1]) if number + 1 < len(parts) else MAX_ID
+    return sorted((tid for tid in most if low < tid < high), key=lambda tid: tid != part.tid) or [part.tid]
+
+
+def _undecided(fragment: Fragment, other: int) -> Contradiction:
+    """Tell of a transaction for whose tid no more speaks than for another."""
+    assert fragment.header is not None
+    message = f"it may as well be {other:016x}: its header and its record do not agree, and nothing else tells"
+    return Contradiction(fragment.header, "tid", None, fragment.tid, False, message)
 
 
 def _better_header(one: Fragment, other: Fragment) -> int | None:
     if one.header is None or other.header is None:
         return other.header if one.header is None else one.header
     return max(one, other, key=lambda fragment: (fragment.ends, len(fragment.records))).header
-
-
-def _stands_right(part: Stretch | Fragment, chosen: list[Stretch | Fragment]) -> bool:
-    """Tell whether a stretch has the shift of one of its neighbours, so that it is where it belongs."""
-    if not isinstance(part, Stretch):
-        return False
-    at = bisect_left(chosen, part.origin, key=_origin)
-    around = chosen[max(0, at - 1) : at + 1]
-    return any(isinstance(other, Stretch) and other.shift == part.shift for other in around)
-
-
-def _ascending(parts: list[Stretch | Fragment]) -> tuple[list[Stretch | Fragment], list[Stretch | Fragment]]:
-    """Split parts into the heaviest sequence in which tids ascend, and the rest."""
-    if all(_last_tid(one) < _first_tid(two) for one, two in pairwise(parts)):
-        return parts, []
-    tids = sorted({_last_tid(part) for part in parts})
-    # Of the sequences that end at each tid or below, the heaviest: a tree of maxima (Fenwick, 1994).
-    best: list[tuple[int, int]] = [(0, -1)] * (len(tids) + 1)
-    before: list[int] = []
-    for number, part in enumerate(parts):
-        heaviest = _heaviest(best, bisect_left(tids, _first_tid(part)))
-        before.append(heaviest[1])
-        entry = heaviest[0] + _weight(part), number
-        at = bisect_left(tids, _last_tid(part)) + 1
-        while at < len(best):
-            best[at] = max(best[at], entry)
-            at += at & -at
-    kept = [False] * len(parts)
-    number = _heaviest(best, len(tids))[1]
-    while number >= 0:
-        kept[number] = True
-        number = before[number]
-    return (
-        [part for part, keep in zip(parts, kept, strict=True) if keep],
-        [part for part, keep in zip(parts, kept, strict=True) if not keep],
-    )
-
-
-def _heaviest(best: list[tuple[int, int]], at: int) -> tuple[int, int]:
-    heaviest = (0, -1)
-    while at > 0:
-        heaviest = max(heaviest, best[at])
-        at -= at & -at
-    return heaviest
-
-
-def _first_tid(part: Stretch | Fragment) -> int:
-    return part.first_tid if isinstance(part, Stretch) else part.tid
-
-
-def _last_tid(part: Stretch | Fragment) -> int:
-    return part.last_tid if isinstance(part, Stretch) else part.tid
-
-
-def _weight(part: Stretch | Fragment) -> int:
-    """Return roughly how many bytes a part holds; a fragment without a header may be anything."""
-    if isinstance(part, Stretch):
-        return part.end - part.start
-    return len(part.records) * (40 if part.header is not None else 10)

@@ -9,7 +9,6 @@ from zodbsh.filestorage.structs import (
     COMMITTED,
     DATA_HEADER,
     FORMATS,
-    MAGIC_SIZE,
     NUMBER,
     TID_OFFSET,
     TRANSACTION_HEADER,
@@ -56,11 +55,6 @@ class DataWriter:
     def position(self) -> int:
         """Where the next byte goes."""
         return self._base + len(self._buffer)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no transaction."""
-        return self.position <= MAGIC_SIZE
 
     def previous(self, oid: int) -> int:
         """Return the position of the object's newest record in whole transactions, 0 without one."""

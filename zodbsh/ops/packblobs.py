@@ -81,12 +81,12 @@ def check_room(folder: Folder) -> None:
     if marker is None:
         return
     try:
-        os.link(marker, aside)
+        with uninterrupted():
+            os.link(marker, aside)
+            os.unlink(aside)
     except OSError:
         need = sum(os.lstat(found.path).st_size for found in blob_files(*folder) if isinstance(found, BlobFile))
         require_room(os.path.dirname(folder.path), need, f"a copy of {folder.path}, which cannot be linked,")
-    else:
-        os.unlink(aside)
 
 
 def write_down(path: str, removal: Removal) -> None:

@@ -12,17 +12,19 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.db.spec import is_address
+from zodbsh.engine import chosen
 from zodbsh.errors import DamagedDatabase, DatabaseNotFound, StorageIOError, UsageError, ZodbshError
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.index import index_bytes
-from zodbsh.filestorage.rebuild import Damaged, Rebuilt, rebuild
+from zodbsh.filestorage.rebuild import Rebuilt, rebuild
 from zodbsh.filestorage.salvage import Survey, survey
-from zodbsh.filestorage.salvagechain import Contradiction
-from zodbsh.filestorage.salvageparts import Reader, Stretch
-from zodbsh.filestorage.salvageplan import Plan, choose, record_places
+from zodbsh.filestorage.salvageparts import Contradiction, Reader
+from zodbsh.filestorage.salvageplan import Plan, choose
+from zodbsh.filestorage.salvagerecords import Damaged, record_places
 from zodbsh.filestorage.structs import DATA_HEADER, FORMATS, MAGIC_SIZE
 from zodbsh.ops.recoverblobs import BlobsResult, BlobStage
 from zodbsh.ops.recoverlost import LostObject, LostRange, Shifted, fitting_index, lost_objects, lost_ranges, shifted
+from zodbsh.ops.recoverpairs import likely_pairs
 from zodbsh.ops.verify import FRAMING, VerifyResult, verify
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import AlreadyExists, failing_well, publish, require_room, staged, uninterrupted
@@ -53,7 +55,8 @@ class RecoverResult(NamedTuple):
     counts the new file. ``lost`` are the objects that are known to have lost a
     revision; there may be others, whose only trace was in ``ranges``. ``tail``
     counts the bytes of a transaction that was never finished: nobody was told
-    that it was committed. ``contradictions`` are numbers that others contradict.
+    that it was committed. ``contradictions`` are numbers that others contradict,
+    ``contradictions_more`` counts further records that point to another object's.
     """
 
     database: str
@@ -69,6 +72,7 @@ class RecoverResult(NamedTuple):
     shifted: tuple[Shifted, ...]
     lost: tuple[LostObject, ...]
     contradictions: tuple[Contradiction, ...]
+    contradictions_more: int
     tail: int
     blobs: BlobsResult | None
     check: VerifyResult | None
@@ -85,7 +89,7 @@ class RecoverResult(NamedTuple):
         headers = all(one.header for one in self.damaged)
         blobs = self.blobs is None or not self.blobs.missing
         ranges = any(one.kind != "undone" for one in self.ranges)
-        decided = all(one.repaired for one in self.contradictions)
+        decided = all(one.repaired for one in self.contradictions) and not self.contradictions_more
         return headers and blobs and decided and not (ranges or missing or self.lost)
 
     @property
@@ -165,20 +169,31 @@ class _Recovery:
             broken = [finding for finding in check.findings if finding.kind == FRAMING]
             if broken:
                 raise StorageIOError(f"{out} is not what was written: {broken[0].message}; nothing changed")
-            result = self.result(rebuilt, source)
+            result = self.result(rebuilt, source, dangling=any(one.kind == "dangling" for one in check.findings))
             positions = sorted(source.positions().items())
             index = list(index_bytes(os.path.getsize(temporary), positions))
         finally:
             source.close()
         missing = sum(finding.kind == "blob-missing" for finding in check.findings)
+        findings = tuple(one._replace(message=stage.named(one.message)) for one in check.findings)
         stage.publish()
         size = os.path.getsize(temporary)
         return result._replace(
-            out=out, bytes_kept=size, check=check._replace(database=out), blobs=stage.result(missing)
+            out=out,
+            bytes_kept=size,
+            check=check._replace(database=out, findings=findings),
+            blobs=stage.result(missing, check.unlocated_blobs),
         ), index
 
-    def result(self, rebuilt: Rebuilt, source: FileSource | None = None) -> RecoverResult:
-        """Return what was found, with names where the new file can be asked."""
+    def result(self, rebuilt: Rebuilt, source: FileSource | None = None, *, dangling: bool = False) -> RecoverResult:
+        """Return what was found, with names where the new file can be asked; ``dangling``: it misses objects."""
+        missing: list[int] = []
+        pairs: list[Contradiction] = []
+        if source is not None and dangling:
+            columns = source.columns()
+            ends = chosen.dangling(columns.classes, columns.starts, columns.counts, columns.targets)
+            missing = sorted({columns.oids[target] for _, target in ends})
+            pairs = likely_pairs(self.file, self.plan, source, columns, missing)
         return RecoverResult(
             database=self.path,
             out=None,
@@ -191,8 +206,9 @@ class _Recovery:
             damaged=rebuilt.damaged,
             ranges=lost_ranges(self.file, self.found, self.plan, rebuilt),
             shifted=shifted(self.plan),
-            lost=lost_objects(self.path, self.found, rebuilt, source),
-            contradictions=rebuilt.contradictions,
+            lost=lost_objects(self.path, self.found, rebuilt, source, missing),
+            contradictions=tuple(sorted([*rebuilt.contradictions, *pairs])),
+            contradictions_more=rebuilt.more,
             tail=self.found.tail,
             blobs=None,
             check=None,
@@ -205,9 +221,7 @@ def _nothing(file: DataFile) -> NothingRecovered:
 
 def _magic(file: DataFile, plan: Plan) -> tuple[bytes, str | None]:
     """Return the new file's magic, and what was assumed where the file does not tell."""
-    first = plan.parts[0]
-    shift = first.shift if isinstance(first, Stretch) else 0
-    for position in (max(shift, 0), 0):
+    for position in (max(plan.parts[0].shift, 0), 0):
         magic = file.read(position, MAGIC_SIZE)
         if magic in FORMATS:
             return magic, None

@@ -25,9 +25,9 @@ _LAYOUT_MARKER = ".layout"
 
 class BlobsResult(NamedTuple):
     """What became of the blob files: how many were taken (``copied`` of them copied, the others linked), how many
-    belong to no kept revision, how many are missing."""
+    belong to no kept revision, how many are missing; all are where their folder is not known, ``folder`` None."""
 
-    folder: str
+    folder: str | None
     files: int
     copied: int
     left: int
@@ -44,7 +44,7 @@ class BlobStage:
         """Raises DatabaseNotFound where the folder that was named is none, AlreadyExists where the new one is there."""
         self.folder: str | None = None
         self.files = self.copied = self.left = 0
-        self._target = f"{out}.blobs"
+        self._target, self._wanted = f"{out}.blobs", wanted
         self._published = False
         self._database = spec.path
         self._source = _source_folder(spec) if wanted else None
@@ -90,10 +90,14 @@ class BlobStage:
         self._published = True
         fsync_folder(os.path.dirname(self._target))
 
-    def result(self, missing: int) -> BlobsResult | None:
-        """Return what became of the files, None where there is no folder."""
+    def named(self, message: str) -> str:
+        """Return a sentence about the folder as it is while it is filled, with the name that it gets."""
+        return message if self.folder is None else message.replace(self.folder, self._target)
+
+    def result(self, missing: int, unlocated: int) -> BlobsResult | None:
+        """Return what became of the files, None where there are none, or none are wanted."""
         if self.folder is None:
-            return None
+            return BlobsResult(None, 0, 0, 0, unlocated) if self._wanted and unlocated else None
         return BlobsResult(self._target, self.files, self.copied, self.left, missing)
 
     def __exit__(

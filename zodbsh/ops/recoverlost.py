@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.analysis.paths import PathFinder
-from zodbsh.engine import chosen
 from zodbsh.errors import ZodbshError
 from zodbsh.filestorage.index import Index, read_index
 from zodbsh.filestorage.salvagemap import Pointers
 from zodbsh.filestorage.salvageparts import Stretch
+from zodbsh.filestorage.salvagerecords import LostRevision
 from zodbsh.filestorage.structs import NUMBER, TRANSACTION_HEADER, UNDONE, TransactionHeader
 from zodbsh.ids import MAX_ID
 from zodbsh.record.decode import RecordError, class_text
@@ -18,10 +19,10 @@ from zodbsh.record.shape import INTERNAL, edges
 from zodbsh.source.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from zodbsh.filestorage.datafile import DataFile
-    from zodbsh.filestorage.rebuild import LostRevision, Rebuilt
+    from zodbsh.filestorage.rebuild import Rebuilt
     from zodbsh.filestorage.salvage import Survey
     from zodbsh.filestorage.salvageplan import Plan
     from zodbsh.source.base import Source
@@ -90,14 +91,17 @@ def shifted(plan: Plan) -> tuple[Shifted, ...]:
     return tuple(found)
 
 
-def lost_objects(path: str, found: Survey, rebuilt: Rebuilt, source: Source | None) -> tuple[LostObject, ...]:
+def lost_objects(
+    path: str, found: Survey, rebuilt: Rebuilt, source: Source | None, missing: Sequence[int]
+) -> tuple[LostObject, ...]:
     """Return the objects that are known to have lost a revision, with what the new file says of them.
 
-    ``path`` is the damaged file's, ``source`` the new one, None where there is none to be asked.
+    ``path`` is the damaged file's, ``source`` the new one, None where there is none to be asked; ``missing`` are the
+    objects that others refer to there and that do not exist: lost now, or before.
     """
     revisions = {(one.oid, one.position): one for one in _from_index(path, rebuilt)}
     for doubtful in found.doubtful:
-        one = _lost(doubtful.oid, doubtful.tid, doubtful.position, doubtful.reason)
+        one = LostRevision(doubtful.oid, doubtful.tid, doubtful.position, doubtful.reason)
         revisions[one.oid, one.position] = one
     for one in rebuilt.lost:
         if (one.oid, one.position) not in revisions or one.tid is not None:
@@ -106,20 +110,13 @@ def lost_objects(path: str, found: Survey, rebuilt: Rebuilt, source: Source | No
     if source is None:
         return tuple(LostObject(one.oid, one.tid, one.position, one.reason, *([None] * 4)) for one in ordered)
     known = {one.oid for one in ordered}
-    missing = sorted(set(_missing(source)) - known) if found.gaps else []
-    named = _Names(source, known.union(missing))
+    missing = sorted(set(missing) - known) if found.gaps else []
+    named = Names(source, known.union(missing))
     described = [_described(one, source, named) for one in ordered]
     described += [
         LostObject(oid, None, None, "it is referred to, and not there", "gone", None, *named.of(oid)) for oid in missing
     ]
     return tuple(described)
-
-
-def _missing(source: Source) -> Iterator[int]:
-    """Yield the objects that others refer to and that do not exist: lost now, or before."""
-    columns = source.columns()
-    for _, target in chosen.dangling(columns.classes, columns.starts, columns.counts, columns.targets):
-        yield columns.oids[target]
 
 
 def fitting_index(path: str, file: DataFile, plan: Plan) -> Index | None:
@@ -144,19 +141,13 @@ def _from_index(path: str, rebuilt: Rebuilt) -> Iterator[LostRevision]:
         return
     for oid, position in index.items():
         if pointers.is_lost(position) and pointers.find(oid, position, MAX_ID) is None:
-            yield _lost(oid, None, position, INDEXED)
+            yield LostRevision(oid, None, position, INDEXED)
 
 
 INDEXED = "the saved index names it as the newest"
 
 
-def _lost(oid: int, tid: int | None, position: int, reason: str) -> LostRevision:
-    from zodbsh.filestorage.rebuild import LostRevision
-
-    return LostRevision(oid, tid, position, reason)
-
-
-def _described(one: LostRevision, source: Source, named: _Names) -> LostObject:
+def _described(one: LostRevision, source: Source, named: Names) -> LostObject:
     newest = next(source.history(one.oid), None)
     # An index names the newest; what a later revision points to is never the newest.
     later = one.reason != INDEXED if one.tid is None else newest is not None and newest.tid > one.tid
@@ -171,7 +162,7 @@ def _described(one: LostRevision, source: Source, named: _Names) -> LostObject:
     return LostObject(one.oid, one.tid, one.position, one.reason, state, now, class_, path)
 
 
-class _Names:
+class Names:
     """Classes and paths of objects, by what the new file holds: the object itself, or who refers to it."""
 
     def __init__(self, source: Source, oids: Iterable[int]) -> None:
@@ -204,8 +195,6 @@ class _Names:
 
 def _between(kept: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield what of ``start`` to ``end`` is not kept; a repeated length by itself is no loss."""
-    from bisect import bisect_left
-
     at = max(0, bisect_left(kept, (start, 0)) - 1)
     after_kept = False
     for kept_start, kept_end in kept[at:]:

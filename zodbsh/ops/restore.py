@@ -149,7 +149,7 @@ class _Restoring:
         with ExitStack() as held:
             with ExitStack() as stack:
                 # The last one that is entered gets its name first.
-                blobs = stack.enter_context(NewBlobs(self._blob_folder))
+                blobs = stack.enter_context(NewBlobs(self._blob_folder, out))
                 data_file = stack.enter_context(
                     staged(real, exclusive=not self._replaces, mode=mode, keep=OLD if self._replaces else None)
                 )

@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from shlex import quote
 from typing import Self
 
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name
@@ -31,7 +32,8 @@ class NewBlobs:
     the old one's files, too: whatever ends this early, the database that is there finds its blobs.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, database: str) -> None:
+        self._database = database
         self.target = os.path.realpath(target)
         self.blobs = self.bytes = 0
         self.findings: list[Finding] = []
@@ -129,7 +131,8 @@ class NewBlobs:
         except OSError as exc:
             raise OutcomeUnknown(
                 f"{self.target} could not be put back ({exc.strerror or exc}), after: {failed}",
-                hint=f"The database is as it was; its blobs may be in {self._old} or {self._staged}.",
+                hint=f"The database is as it was; `zodbsh verify {quote(self._database)}` says whether it lacks blobs."
+                f" If it does, they are in {self._old} or {self._staged}.",
             ) from failed
 
     def _take_back(self) -> None:

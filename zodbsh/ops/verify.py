@@ -52,7 +52,7 @@ class VerifyResult(NamedTuple):
 
     ``garbage`` objects exist and are unreachable: no fault, and None where it is not known. ``tail`` counts the bytes
     of a transaction in flight. ``not_checked`` says in sentences what this check cannot tell. ``manifest`` is the
-    manifest that was written.
+    manifest that was written. ``unlocated_blobs`` counts the blobs whose files no known folder has.
     """
 
     database: str
@@ -65,6 +65,7 @@ class VerifyResult(NamedTuple):
     tail: int
     not_checked: tuple[str, ...]
     manifest: ManifestSummary | None = None
+    unlocated_blobs: int = 0
 
     @property
     def ok(self) -> bool:
@@ -121,6 +122,7 @@ def verify(
         check.tail,
         tuple(_not_checked(check, compared=manifest is not None)),
         summary,
+        check.unlocated,
     )
 
 

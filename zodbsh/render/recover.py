@@ -15,9 +15,10 @@ from zodbsh.times import time_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zodbsh.filestorage.rebuild import Damaged
-    from zodbsh.filestorage.salvagechain import Contradiction
+    from zodbsh.filestorage.salvageparts import Contradiction
+    from zodbsh.filestorage.salvagerecords import Damaged
     from zodbsh.ops.recover import RecoverResult
+    from zodbsh.ops.recoverblobs import BlobsResult
     from zodbsh.ops.recoverlost import LostObject, LostRange
     from zodbsh.render.page import Page
 
@@ -60,6 +61,7 @@ class RecoverView(NamedTuple):
             "shifted": ({"position": one.position, "bytes": one.bytes} for one in result.shifted),
             "lost_objects": map(_lost, result.lost),
             "contradictions": map(_contradiction, result.contradictions),
+            "contradictions_more": result.contradictions_more,
             "blobs": None if result.blobs is None else dict(result.blobs._asdict()),
             "verify": None if result.check is None else VerifyView(result.check).json(),
         }
@@ -79,9 +81,8 @@ class RecoverView(NamedTuple):
             page.line(f"recovered {kept} from {result.database} into {result.out} ({size_text(result.bytes_kept)})")
         if result.assumed:
             page.line(result.assumed)
-        for blobs in (result.blobs,) if result.blobs else ():
-            missing = f", {blobs.missing:,} missing" if blobs.missing else ""
-            page.line(f"{count_text(blobs.files, 'blob file')} in {blobs.folder} ({blobs.copied:,} copied){missing}")
+        if result.blobs is not None:
+            page.line(_blobs_text(result.blobs))
         self._lost(page)
         if result.check is not None:
             page.gap()
@@ -123,6 +124,9 @@ class RecoverView(NamedTuple):
             page.line(f"{count_text(len(result.contradictions), 'number')} contradicted by others:")
             for number in self._some(page, result.contradictions):
                 page.line("  ", _contradiction_text(number))
+            if result.contradictions_more:
+                more = count_text(result.contradictions_more, "more record")
+                page.line(f"  and {more} of which the pointer to the revision before leads to another object's")
         if result.lost:
             page.gap()
             page.line(f"{count_text(len(result.lost), 'revision')} known to be lost, or objects missing:")
@@ -166,6 +170,13 @@ def _contradiction(one: Contradiction) -> dict[str, object]:
         "repaired": one.repaired,
         "message": one.message,
     }
+
+
+def _blobs_text(blobs: BlobsResult) -> str | Span:
+    if blobs.folder is None:
+        return Span(f"the database has {blobs.missing:,} blobs, but no folder of blobs is known (--blobs DIR)", "red")
+    missing = f", {blobs.missing:,} missing" if blobs.missing else ""
+    return f"{count_text(blobs.files, 'blob file')} in {blobs.folder} ({blobs.copied:,} copied){missing}"
 
 
 def _contradiction_text(one: Contradiction) -> str:

@@ -97,7 +97,7 @@ def file_columns(
 def check_histories(file: DataFile, odd: Iterable[OddPrevious], on_damage: Callable[[Damage], None]) -> None:
     """Tell of each pointer to an object's earlier record, of those that a pass found odd, that leads to none."""
     for oid, tid, where, previous in odd:
-        if not leads_to_record(file, oid, previous):
+        if previous and not leads_to_record(file, oid, previous):
             reason = f"points to {previous}, where there is no record of this object"
             on_damage(Damage(where + PREVIOUS_OFFSET, "previous record", reason, oid, tid))
 
