@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import transaction
 import ZODB
 import ZODB.FileStorage
 from persistent.mapping import PersistentMapping
@@ -45,6 +46,14 @@ class Sample:
         tid = u64(db.storage.lastTransaction())
         db.close()
         return tid
+
+    def undo(self):
+        """Undo the last transaction."""
+        db = ZODB.DB(ZODB.FileStorage.FileStorage(self.path, blob_dir=self.blobs))
+        manager = transaction.TransactionManager()
+        db.undo(db.undoInfo(0, 1)[0]["id"], manager.get())
+        manager.commit()
+        db.close()
 
     def pack(self):
         db = ZODB.DB(ZODB.FileStorage.FileStorage(self.path, blob_dir=self.blobs))

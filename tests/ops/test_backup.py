@@ -326,6 +326,16 @@ def test_a_missing_blob_is_a_finding(sample):
     assert sample.restored() == sample.state()
 
 
+def test_the_undone_creation_of_a_blob_lacks_no_file(sample):
+    """Undone, brought back and undone again, with a record that leads to the first undoing: no blob is missed."""
+    sample.change(blob=False)
+    sample.change()
+    for _ in range(3):
+        sample.undo()
+    assert sample.backup().findings == ()
+    assert sample.restored() == sample.state()
+
+
 def test_a_blob_that_only_an_older_backup_has(sample):
     """It is kept with the new backup, so that pruning does not take the last copy."""
     state = sample.state()

@@ -48,18 +48,22 @@ def blob_revisions(file: DataFile, columns: Columns, start: int, end: int) -> It
         while record < ending and header.status != UNDONE:
             offset = window.at(record, DATA_HEADER.size + NUMBER.size)
             oid, tid, _, _, _, length = DATA_HEADER.unpack_from(window.data, offset)
-            if oid in blobs or (oid in deleted and _is_blob(file, oid, record, length, followed)):
-                back = NUMBER.unpack_from(window.data, offset + DATA_HEADER.size)[0]
-                found[oid] = Wanted(oid, tid, bool(length or back))
+            if oid in blobs or oid in deleted:
+                back = 0 if length else NUMBER.unpack_from(window.data, offset + DATA_HEADER.size)[0]
+                place, size = _state(file, oid, record, length, back, followed)
+                # A deletion says nothing of the class; its blob, if any, may have a file.
+                if oid in blobs or not size or class_part(file.read(place, size))[0] == BLOB_CLASS:
+                    found[oid] = Wanted(oid, tid, bool(size))
             record += DATA_HEADER.size + (length or NUMBER.size)
         yield from found.values()
         position = ending + NUMBER.size
 
 
-def _is_blob(file: DataFile, oid: int, position: int, length: int, followed: dict[int, int]) -> bool:
-    if not length:
-        (back,) = NUMBER.unpack(file.read(position + DATA_HEADER.size, NUMBER.size))
-        found = follow(file, oid, position, back, followed)
-        position, length = (0, 0) if isinstance(found, Damage) else found
-    # A deletion says nothing of the class; its blob, if any, may have a file.
-    return not length or class_part(file.read(position + DATA_HEADER.size, length))[0] == BLOB_CLASS
+def _state(file: DataFile, oid: int, record: int, length: int, back: int, followed: dict[int, int]) -> tuple[int, int]:
+    """Return where the state of a record is, and its bytes; (0, 0) where its creation was undone, however long ago."""
+    if length:
+        return record + DATA_HEADER.size, length
+    found = follow(file, oid, record, back, followed)
+    if isinstance(found, Damage) or not found[1]:
+        return 0, 0
+    return found[0] + DATA_HEADER.size, found[1]
