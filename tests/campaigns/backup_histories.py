@@ -22,11 +22,11 @@ from zodbsh.analysis.blobfolder import BlobFile, blob_files
 from zodbsh.db.spec import Spec
 from zodbsh.filestorage.repository import read_folder
 from zodbsh.ids import MAX_ID
-from zodbsh.ops import backup as backup_module
-from zodbsh.ops.backup import backup
-from zodbsh.ops.backupcheck import check_backups
-from zodbsh.ops.backupjudge import OtherDatabase
-from zodbsh.ops.restore import restore
+from zodbsh.ops.backups import backup as backup_module
+from zodbsh.ops.backups.backup import backup
+from zodbsh.ops.backups.check import check_backups
+from zodbsh.ops.backups.judge import OtherDatabase
+from zodbsh.ops.backups.restore import restore
 
 
 class Clock:

@@ -14,7 +14,7 @@ from states import content_digest
 from ZODB.blob import Blob
 
 from zodbsh.db.spec import parse_spec
-from zodbsh.ops import backup as backup_module
+from zodbsh.ops.backups import backup as backup_module
 from zodbsh.source.file import FileSource
 
 NAME = "my.fs"
@@ -86,7 +86,7 @@ def to_take_back(folder):
 
 def taken_back(folder):
     """The database that was taken back, with the tail that was kept."""
-    from zodbsh.ops.takeback import plan_take_back, take_back
+    from zodbsh.ops.undoing.takeback import plan_take_back, take_back
 
     to_take_back(folder)
     spec = parse_spec(str(folder / NAME))

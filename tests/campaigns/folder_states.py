@@ -18,9 +18,9 @@ from ZODB.scripts import repozo
 from zodbsh.db.spec import parse_spec
 from zodbsh.filestorage.repository import BackupNotFound
 from zodbsh.ids import MAX_ID
-from zodbsh.ops.backupcheck import EXTRA, check_backups
-from zodbsh.ops.putback import find_tail, put_back
-from zodbsh.ops.restore import restore
+from zodbsh.ops.backups.check import EXTRA, check_backups
+from zodbsh.ops.backups.restore import restore
+from zodbsh.ops.undoing.putback import find_tail, put_back
 from zodbsh.source.file import FileSource
 from zodbsh.stage import store
 from zodbsh.stage.applied import applied_by

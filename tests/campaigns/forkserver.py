@@ -134,7 +134,7 @@ def go_on(seconds):
     """Have a backup take place later than now: two within a second wait for each other."""
     from datetime import timedelta
 
-    from zodbsh.ops import backup
+    from zodbsh.ops.backups import backup
 
     now = backup._now
     backup._now = lambda: now() + timedelta(seconds=seconds)

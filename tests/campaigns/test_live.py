@@ -17,7 +17,7 @@ from backup_histories import Clock, last_tid
 from harness import SEED, WHOLE, Tally
 from reading import picture, read, said_problems
 
-from zodbsh.ops import backup as backup_module
+from zodbsh.ops.backups import backup as backup_module
 
 READS = 1000 if WHOLE else 60
 BACKUPS = 100 if WHOLE else 5

@@ -18,7 +18,7 @@ from ZODB.tests import (
 from ZODB.utils import u64
 
 from zodbsh.db.spec import parse_spec
-from zodbsh.ops.pack import CollectionRefused, pack
+from zodbsh.ops.packing.pack import CollectionRefused, pack
 
 
 @pytest.fixture(autouse=True)

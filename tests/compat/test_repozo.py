@@ -15,11 +15,11 @@ from persistent.mapping import PersistentMapping
 from ZODB.scripts import repozo
 
 from zodbsh.db.spec import parse_spec
-from zodbsh.ops import backup as backup_module
-from zodbsh.ops.backup import backup
-from zodbsh.ops.backupcheck import check_backups
-from zodbsh.ops.backuplist import list_backups
-from zodbsh.ops.restore import restore
+from zodbsh.ops.backups import backup as backup_module
+from zodbsh.ops.backups.backup import backup
+from zodbsh.ops.backups.check import check_backups
+from zodbsh.ops.backups.listing import list_backups
+from zodbsh.ops.backups.restore import restore
 
 
 class Clock:

@@ -16,8 +16,8 @@ from ZODB.utils import u64
 from zodbsh.db.source import open_source
 from zodbsh.db.spec import parse_spec
 from zodbsh.db.undo import NothingToUndo, write_undo
-from zodbsh.ops.putback import find_tail, put_back
-from zodbsh.ops.takeback import BeforeTheFirst, plan_take_back, take_back
+from zodbsh.ops.undoing.putback import find_tail, put_back
+from zodbsh.ops.undoing.takeback import BeforeTheFirst, plan_take_back, take_back
 
 _NAME = "FileStorageTests.fs"
 

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MAKERS = {"Finding", "_find", "_blob"}
 # Whose findings are a command's own, and where the document speaks of them.
 SECTIONS = {
-    "backup": ("ops/backup.py", "ops/backupmend.py"),
-    "backup --verify": ("ops/backupcheck.py",),
-    "restore": ("ops/restore.py", "ops/restoreblobs.py"),
+    "backup": ("ops/backups/backup.py", "ops/backups/mend.py"),
+    "backup --verify": ("ops/backups/check.py",),
+    "restore": ("ops/backups/restore.py", "ops/backups/restoreblobs.py"),
 }
 
 

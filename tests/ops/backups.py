@@ -16,8 +16,8 @@ from ZODB.utils import u64
 
 from zodbsh.analysis.blobfolder import BlobFile, blob_files
 from zodbsh.db.spec import Spec
-from zodbsh.ops.backup import backup
-from zodbsh.ops.restore import restore
+from zodbsh.ops.backups.backup import backup
+from zodbsh.ops.backups.restore import restore
 
 
 class Sample:

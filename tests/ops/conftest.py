@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from backups import Clock, Sample
 
-from zodbsh.ops import backup as backup_module
+from zodbsh.ops.backups import backup as backup_module
 
 
 @pytest.fixture

@@ -22,15 +22,15 @@ from faults import at_call, failing_with, killed_at
 from zodbsh.db.spec import Spec, parse_spec
 from zodbsh.errors import DatabaseNotFound, StorageIOError, Unsupported, UsageError
 from zodbsh.filestorage.repository import BackupDamaged, read_folder
-from zodbsh.ops import backup as backup_module
-from zodbsh.ops import backupstep
-from zodbsh.ops.backup import backup
-from zodbsh.ops.backupblobs import BlobConflict
-from zodbsh.ops.backupcheck import check_backups
-from zodbsh.ops.backupjudge import OtherDatabase
-from zodbsh.ops.backuplock import FolderBusy, folder_lock
-from zodbsh.ops.backupscan import SourceDamaged
-from zodbsh.ops.pack import pack as our_pack
+from zodbsh.ops.backups import backup as backup_module
+from zodbsh.ops.backups import step as backupstep
+from zodbsh.ops.backups.backup import backup
+from zodbsh.ops.backups.blobs import BlobConflict
+from zodbsh.ops.backups.check import check_backups
+from zodbsh.ops.backups.judge import OtherDatabase
+from zodbsh.ops.backups.lock import FolderBusy, folder_lock
+from zodbsh.ops.backups.scan import SourceDamaged
+from zodbsh.ops.packing.pack import pack as our_pack
 from zodbsh.ops.verify import verify
 from zodbsh.publish import DiskFullError, OutcomeUnknown
 from zodbsh.source.file import FileSource

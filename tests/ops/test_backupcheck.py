@@ -8,9 +8,9 @@ import pytest
 from ZODB.scripts import repozo
 
 from zodbsh.filestorage.repository import BackupNotFound
-from zodbsh.ops.backupcheck import check_backups
-from zodbsh.ops.backuplist import list_backups
-from zodbsh.ops.backuplock import folder_lock
+from zodbsh.ops.backups.check import check_backups
+from zodbsh.ops.backups.listing import list_backups
+from zodbsh.ops.backups.lock import folder_lock
 
 
 @pytest.fixture

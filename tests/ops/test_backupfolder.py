@@ -14,14 +14,14 @@ import pytest
 from zodbsh.db.spec import Spec
 from zodbsh.errors import ExitCode, StorageIOError
 from zodbsh.filestorage.repository import LOCK, BackupDamaged, BackupNotFound, read_folder
-from zodbsh.ops import backupstep
-from zodbsh.ops.backup import backup
-from zodbsh.ops.backupcheck import check_backups
-from zodbsh.ops.backupfolder import NoPlace
-from zodbsh.ops.backuplist import list_backups
-from zodbsh.ops.backuplock import FolderBusy
-from zodbsh.ops.backupscan import SourceDamaged
-from zodbsh.ops.restore import restore
+from zodbsh.ops.backups import step as backupstep
+from zodbsh.ops.backups.backup import backup
+from zodbsh.ops.backups.check import check_backups
+from zodbsh.ops.backups.folder import NoPlace
+from zodbsh.ops.backups.listing import list_backups
+from zodbsh.ops.backups.lock import FolderBusy
+from zodbsh.ops.backups.restore import restore
+from zodbsh.ops.backups.scan import SourceDamaged
 from zodbsh.publish import OutcomeUnknown
 
 
@@ -138,7 +138,7 @@ def test_a_new_folder_with_something_in_it_stays(sample, monkeypatch):
     def fail(*_, **__):
         raise OutcomeUnknown("not synced")
 
-    monkeypatch.setattr("zodbsh.ops.backup.mend", fail)
+    monkeypatch.setattr("zodbsh.ops.backups.backup.mend", fail)
     with pytest.raises(OutcomeUnknown):
         sample.backup()
     assert len(read_folder(sample.backups).chains) == 1

@@ -11,8 +11,8 @@ from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.backupmanifest import CHUNK
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.repository import read_folder
-from zodbsh.ops import backupcompare
-from zodbsh.ops.backupcheck import check_backups
+from zodbsh.ops.backups import compare as backupcompare
+from zodbsh.ops.backups.check import check_backups
 
 
 def rot(path, place=None):

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from backups import blobs_in
 from faults import killed_at
 
-from zodbsh.ops import backupmend
-from zodbsh.ops.backupcheck import check_backups
+from zodbsh.ops.backups import mend as backupmend
+from zodbsh.ops.backups.check import check_backups
 
 
 @pytest.fixture
@@ -140,7 +140,9 @@ def test_a_blob_that_cannot_be_replaced(sample, monkeypatch):
     (path,) = Path(sample.backups).rglob("*.blob")
     os.chmod(path, 0o600)
     path.write_bytes(b"bad")
-    monkeypatch.setattr("zodbsh.ops.backupblobs.add_file", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(
+        "zodbsh.ops.backups.blobs.add_file", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))
+    )
     result = sample.backup()
     assert (result.kind, [finding.kind for finding in result.findings]) == ("increment", ["blob-damaged"])
     assert result.findings[0].message.endswith("could not be replaced: full")

@@ -33,9 +33,9 @@ from zodbsh.db.spec import parse_spec
 from zodbsh.engine import chosen, packing
 from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, UsageError
 from zodbsh.ids import MAX_ID
-from zodbsh.ops.pack import CollectionRefused, pack, pack_time, preview
-from zodbsh.ops.packfile import PackFailed
-from zodbsh.ops.packstorage import StorageCannotPack
+from zodbsh.ops.packing.file import PackFailed
+from zodbsh.ops.packing.pack import CollectionRefused, pack, pack_time, preview
+from zodbsh.ops.packing.storage import StorageCannotPack
 from zodbsh.publish import DiskFullError
 from zodbsh.source.file import FileSource
 from zodbsh.times import parse_time

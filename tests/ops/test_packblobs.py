@@ -15,9 +15,10 @@ from ZODB.utils import u64
 from zodbsh.db.spec import parse_spec
 from zodbsh.errors import StorageIOError
 from zodbsh.ids import tid_text
-from zodbsh.ops import packblobs, packfile
-from zodbsh.ops.pack import pack
-from zodbsh.ops.packresult import PackResult
+from zodbsh.ops.packing import blobs as packblobs
+from zodbsh.ops.packing import file as packfile
+from zodbsh.ops.packing.pack import pack
+from zodbsh.ops.packing.result import PackResult
 from zodbsh.ops.verify import verify
 from zodbsh.publish import OutcomeUnknown
 from zodbsh.source.file import FileSource

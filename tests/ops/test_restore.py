@@ -21,8 +21,8 @@ from faults import at_call, failing_with, killed_at
 from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.errors import StorageIOError, UsageError
 from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound
-from zodbsh.ops.backupcheck import check_backups
-from zodbsh.ops.restore import restore, stream
+from zodbsh.ops.backups.check import check_backups
+from zodbsh.ops.backups.restore import restore, stream
 from zodbsh.publish import AlreadyExists, DiskFullError, OutcomeUnknown
 from zodbsh.times import tid_time, time_tid
 

@@ -15,8 +15,8 @@ from backups import Sample, blobs_in
 
 from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.errors import UsageError
-from zodbsh.ops.restore import restore
-from zodbsh.ops.restoreplace import OtherFolder
+from zodbsh.ops.backups.restore import restore
+from zodbsh.ops.backups.restoreplace import OtherFolder
 from zodbsh.publish import AlreadyExists
 
 

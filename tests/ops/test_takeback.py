@@ -28,8 +28,8 @@ from zodbsh.errors import StorageIOError, Unsupported
 from zodbsh.filestorage.damage import FramingDamage
 from zodbsh.filestorage.tail import TailDamaged, TailNotFound, read_tail
 from zodbsh.ids import MAX_ID
-from zodbsh.ops.putback import TailDoesNotFit, find_tail, preview_put_back, put_back
-from zodbsh.ops.takeback import BeforeTheFirst, LeavesDangling, plan_take_back, take_back
+from zodbsh.ops.undoing.putback import TailDoesNotFit, find_tail, preview_put_back, put_back
+from zodbsh.ops.undoing.takeback import BeforeTheFirst, LeavesDangling, plan_take_back, take_back
 from zodbsh.ops.verify import verify
 from zodbsh.stage.live import keep
 

@@ -31,8 +31,8 @@ from zodbsh.db.undo import NothingToUndo, prepare_undo
 from zodbsh.errors import Unsupported, UsageError
 from zodbsh.ops.log import log
 from zodbsh.ops.show import TransactionNotFound, show
-from zodbsh.ops.undo import UndoConflicts, UndoDangling, UndoesRoot, plan_undo, undo
-from zodbsh.ops.undoconflict import require_blobs_kept
+from zodbsh.ops.undoing.conflict import require_blobs_kept
+from zodbsh.ops.undoing.undo import UndoConflicts, UndoDangling, UndoesRoot, plan_undo, undo
 
 
 def tids(path) -> list[int]:

@@ -72,7 +72,7 @@ def command(
     if database is None or folder is None:
         raise UsageError("a backup needs a database and a folder", hint="zodbsh backup DATABASE DIR")
     from zodbsh.db.spec import parse_spec
-    from zodbsh.ops.backup import backup
+    from zodbsh.ops.backups.backup import backup
     from zodbsh.render.backup import BackupView, warn_quietly
 
     spec = parse_spec(database.text)
@@ -107,11 +107,11 @@ def _look(
     from zodbsh.render.backup import BackupCheckView, BackupListView
 
     if listing:
-        from zodbsh.ops.backuplist import list_backups
+        from zodbsh.ops.backups.listing import list_backups
 
         emit(BackupListView(list_backups(folder)), output)
         return ExitCode.OK
-    from zodbsh.ops.backupcheck import check_backups
+    from zodbsh.ops.backups.check import check_backups
 
     result = check_backups(folder, progress=output.progress())
     with suppress(BrokenPipeError):

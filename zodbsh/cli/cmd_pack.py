@@ -59,7 +59,7 @@ def command(
     collected, unless --no-gc says that nothing is to be. Exit status 1: references
     lead nowhere, or something failed once the packed file was in its place.
     """
-    from zodbsh.ops import pack
+    from zodbsh.ops.packing import pack
     from zodbsh.render.pack import PackView
 
     tid = pack.pack_time(days=days, to=to)

@@ -61,7 +61,7 @@ def command(
         raise UsageError("where to?", hint=f"`zodbsh restore {quote(folder)} OUT`, or --to-stdout.")
     if no_blobs and blobs is not None:
         raise UsageError("--blobs and --no-blobs exclude each other")
-    from zodbsh.ops.restore import restore
+    from zodbsh.ops.backups.restore import restore
     from zodbsh.render.backup import warn_quietly
     from zodbsh.render.restore import RestoreView
 
@@ -78,7 +78,7 @@ def _to_stdout(folder: str, tid: int, output: Output) -> ExitCode:
     stream = getattr(output.out, "buffer", None)
     if stream is None or is_terminal(output.out):
         raise UsageError("a database is nothing for a terminal", hint="Redirect stdout to a file or a pipe.")
-    from zodbsh.ops.restore import stream as restore_stream
+    from zodbsh.ops.backups.restore import stream as restore_stream
 
     result = restore_stream(folder, stream, at=tid, progress=output.progress())
     if result.blobs:

@@ -18,7 +18,7 @@ from zodbsh.render.sizes import count_text
 if TYPE_CHECKING:
     from zodbsh.cli.context import Database
     from zodbsh.db.spec import Spec
-    from zodbsh.ops.undo import UndoPlan
+    from zodbsh.ops.undoing.undo import UndoPlan
     from zodbsh.render.output import Output, View
 
 
@@ -106,7 +106,7 @@ def command(
 
 def _shown(database: Database, spec: Spec, tids: tuple[str, ...], output: Output, *, alone: bool) -> UndoPlan:
     """Work the undo out and show it; to a program only where nothing else follows."""
-    from zodbsh.ops.undo import plan_undo
+    from zodbsh.ops.undoing.undo import plan_undo
     from zodbsh.render.undo import PlanView
 
     with database.source(blob_dir=spec.blob_dir) as source:
@@ -132,7 +132,7 @@ def _preview(view: View, output: Output) -> None:
 
 
 def _undo(spec: Spec, plan: UndoPlan, output: Output, *, yes: bool, force: bool, **options_: Any) -> ExitCode:
-    from zodbsh.ops.undo import UndoConflicts, UndoDangling, require_possible, undo
+    from zodbsh.ops.undoing.undo import UndoConflicts, UndoDangling, require_possible, undo
     from zodbsh.render.undo import UndoConflictView, UndoView
 
     try:
@@ -159,7 +159,7 @@ def _undo(spec: Spec, plan: UndoPlan, output: Output, *, yes: bool, force: bool,
 def _take_back(
     database: Database, spec: Spec, tid: int, output: Output, *, dry_run: bool, yes: bool, force: bool
 ) -> ExitCode:
-    from zodbsh.ops.takeback import plan_take_back, require_file, take_back
+    from zodbsh.ops.undoing.takeback import plan_take_back, require_file, take_back
     from zodbsh.render.takeback import TakeBackPlanView, TakeBackView
     from zodbsh.source.file import FileSource
 
@@ -188,7 +188,7 @@ def _take_back(
 
 
 def _redo(spec: Spec, name: str | None, output: Output, *, dry_run: bool, yes: bool, keep: bool) -> ExitCode:
-    from zodbsh.ops.putback import find_tail, preview_put_back, put_back
+    from zodbsh.ops.undoing.putback import find_tail, preview_put_back, put_back
     from zodbsh.render.takeback import PutBackView
 
     tail = find_tail(spec, name)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from zodbsh.findings import Finding
-    from zodbsh.ops.backup import BackupResult
-    from zodbsh.ops.backupcheck import BackupCheck
-    from zodbsh.ops.backuplist import ListedStep
+    from zodbsh.ops.backups.backup import BackupResult
+    from zodbsh.ops.backups.check import BackupCheck
+    from zodbsh.ops.backups.listing import ListedStep
     from zodbsh.render.output import Output
 
 _SHOWN = 20

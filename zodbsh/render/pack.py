@@ -12,7 +12,7 @@ from zodbsh.times import iso_text, time_text
 
 if TYPE_CHECKING:
     from zodbsh.analysis.packplan import Dangling
-    from zodbsh.ops.packresult import Figures, PackResult
+    from zodbsh.ops.packing.result import Figures, PackResult
     from zodbsh.render.page import Page
 
 _SHOWN = 20

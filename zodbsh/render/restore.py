@@ -11,7 +11,7 @@ from zodbsh.render.sizes import count_text, size_text
 from zodbsh.times import iso_text, time_text
 
 if TYPE_CHECKING:
-    from zodbsh.ops.restore import RestoreResult
+    from zodbsh.ops.backups.restore import RestoreResult
     from zodbsh.render.page import Page
 
 

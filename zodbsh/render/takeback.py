@@ -14,8 +14,8 @@ from zodbsh.render.undo import transaction_json, transaction_text
 from zodbsh.times import iso_text, time_text
 
 if TYPE_CHECKING:
-    from zodbsh.ops.putback import PutBackResult
-    from zodbsh.ops.takeback import TakeBackPlan, TakeBackResult
+    from zodbsh.ops.undoing.putback import PutBackResult
+    from zodbsh.ops.undoing.takeback import TakeBackPlan, TakeBackResult
 
 _SHOWN = 50
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.undo import DANGLING, undo_command
+from zodbsh.ops.undoing.undo import DANGLING, undo_command
 from zodbsh.render.attributes import side_json, side_text
 from zodbsh.render.diff import DiffView
 from zodbsh.render.gate import text_of
@@ -16,8 +16,8 @@ from zodbsh.times import iso_text, time_text
 
 if TYPE_CHECKING:
     from zodbsh.findings import Finding
-    from zodbsh.ops.undo import UndoPlan, UndoResult
-    from zodbsh.ops.undoconflict import UndoClash
+    from zodbsh.ops.undoing.conflict import UndoClash
+    from zodbsh.ops.undoing.undo import UndoPlan, UndoResult
     from zodbsh.source.base import Transaction
 
 _SIDE_WIDTH = 60

@@ -120,7 +120,7 @@ def undo_transaction(shell: Shell, tid: int) -> int:
 
     Raises NothingToUndo, Unsupported, UncommittedChanges, Conflict.
     """
-    from zodbsh.ops.undoconflict import require_blobs_kept
+    from zodbsh.ops.undoing.conflict import require_blobs_kept
 
     require_clean(shell)
     require_blobs_kept(shell.session, tid)

@@ -24,9 +24,9 @@ from zodbsh.filestorage.repository import (
 from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.backupchain import Piece, check_piece, close_step, pieces
-from zodbsh.ops.backuplock import is_busy
-from zodbsh.ops.blobfiles import blob_file, digest_of, size_of, stored_blobs
+from zodbsh.ops.backups.blobfiles import blob_file, digest_of, size_of, stored_blobs
+from zodbsh.ops.backups.chain import Piece, check_piece, close_step, pieces
+from zodbsh.ops.backups.lock import is_busy
 from zodbsh.progress import SILENT, Progress
 from zodbsh.source.file import blob_layout
 

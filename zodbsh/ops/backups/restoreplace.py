@@ -13,7 +13,7 @@ from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.datafile import DataFile, read_magic
 from zodbsh.filestorage.structs import MAGIC_SIZE
-from zodbsh.ops.blobrevisions import blob_revisions
+from zodbsh.ops.backups.blobrevisions import blob_revisions
 from zodbsh.publish import AlreadyExists
 from zodbsh.source.columns import file_columns
 from zodbsh.source.file import blob_layout

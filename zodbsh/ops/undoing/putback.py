@@ -18,7 +18,7 @@ from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.filestorage.tail import Tail, TailNotFound, check_tail, digest_range, read_tail, tails_beside
 from zodbsh.ids import tid_text
-from zodbsh.ops.takeback import is_named, require_file, sound_source
+from zodbsh.ops.undoing.takeback import is_named, require_file, sound_source
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, failing_well, require_room, uninterrupted
 from zodbsh.source.file import FileSource

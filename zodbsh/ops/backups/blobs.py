@@ -12,12 +12,12 @@ from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import BLOBS, LAYOUT, BackupDamaged, is_leftover
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
+from zodbsh.ops.backups.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import fsync_folder, publish, uninterrupted
 
 if TYPE_CHECKING:
-    from zodbsh.ops.blobrevisions import Wanted
+    from zodbsh.ops.backups.blobrevisions import Wanted
     from zodbsh.source.file import FileSource
 
 

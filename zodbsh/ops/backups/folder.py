@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zodbsh.analysis.blobfolder import LAYOUTS, holds_blobs, lies_within
 from zodbsh.errors import UsageError
 from zodbsh.filestorage.repository import BLOBS, LOCK
-from zodbsh.ops.backuplock import folder_lock
+from zodbsh.ops.backups.lock import folder_lock
 from zodbsh.publish import fsync_folder, uninterrupted
 from zodbsh.source.file import blobs_beside
 

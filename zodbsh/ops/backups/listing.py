@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.repository import read_folder
 from zodbsh.filestorage.structs import NUMBER, TRANSACTION_HEADER, TransactionHeader
-from zodbsh.ops.backupchain import Piece, pieces
+from zodbsh.ops.backups.chain import Piece, pieces
 
 
 class ListedStep(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from zodbsh.filestorage.backupmanifest import manifest_name
 from zodbsh.filestorage.repository import BLOBS, REPOZO_LEFTOVER, BackupDamaged, Chain, Folder, dat_name, read_folder
-from zodbsh.ops.backupchain import Piece, check_chain, pieces, recorded_blobs
-from zodbsh.ops.blobfiles import blob_file, prune_blobs, size_of, sweep_blobs
+from zodbsh.ops.backups.blobfiles import blob_file, prune_blobs, size_of, sweep_blobs
+from zodbsh.ops.backups.chain import Piece, check_chain, pieces, recorded_blobs
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import fsync_folder
 

@@ -21,12 +21,12 @@ from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.filestorage.structs import MAGIC_SIZE
 from zodbsh.findings import Finding
 from zodbsh.ids import MAX_ID
-from zodbsh.ops.backupchain import Piece, damaged, pieces, recorded_blobs
-from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
-from zodbsh.ops.blobrevisions import blob_revisions
-from zodbsh.ops.restoreblobs import NewBlobs
-from zodbsh.ops.restoreplace import OLD, blobs_of, check_owner, check_places, place_of
-from zodbsh.ops.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore
+from zodbsh.ops.backups.blobrevisions import blob_revisions
+from zodbsh.ops.backups.chain import Piece, damaged, pieces, recorded_blobs
+from zodbsh.ops.backups.restoreblobs import NewBlobs
+from zodbsh.ops.backups.restoreplace import OLD, blobs_of, check_owner, check_places, place_of
+from zodbsh.ops.backups.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore
+from zodbsh.ops.backups.scan import Scan, SourceDamaged, scan_source
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import failing_well, require_room, staged, uninterrupted
 

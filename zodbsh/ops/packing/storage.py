@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zodbsh.analysis.packplan import dangling_in
 from zodbsh.errors import Unsupported
-from zodbsh.ops.packresult import PackResult, figures_if_any
+from zodbsh.ops.packing.result import PackResult, figures_if_any
 from zodbsh.progress import SILENT, Progress
 from zodbsh.times import tid_time
 

@@ -16,10 +16,10 @@ from zodbsh.filestorage.parts import Digests, check_part, copy_range
 from zodbsh.filestorage.repository import Line, Step, dat_bytes, dat_name
 from zodbsh.filestorage.stream import TransactionStream
 from zodbsh.filestorage.structs import MAGIC_SIZE
-from zodbsh.ops.backupblobs import Taken, leave_blobs, take_blobs
-from zodbsh.ops.backupchain import Piece, end_of, recorded_blobs
-from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
-from zodbsh.ops.blobrevisions import Wanted, blob_revisions
+from zodbsh.ops.backups.blobrevisions import Wanted, blob_revisions
+from zodbsh.ops.backups.blobs import Taken, leave_blobs, take_blobs
+from zodbsh.ops.backups.chain import Piece, end_of, recorded_blobs
+from zodbsh.ops.backups.scan import Scan, SourceDamaged, scan_source
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, require_room, staged, uninterrupted, without_signals
 

@@ -12,15 +12,15 @@ from zodbsh.errors import StorageIOError
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.repository import Chain, Line, dat_bytes, dat_name, read_folder
 from zodbsh.findings import Finding
-from zodbsh.ops.backupblobs import heal_blobs
-from zodbsh.ops.backupchain import Piece, pieces, recorded_blobs
-from zodbsh.ops.backupscan import Scan, SourceDamaged, scan_source
-from zodbsh.ops.backupstep import fill, write_index
+from zodbsh.ops.backups.blobs import heal_blobs
+from zodbsh.ops.backups.chain import Piece, pieces, recorded_blobs
+from zodbsh.ops.backups.scan import Scan, SourceDamaged, scan_source
+from zodbsh.ops.backups.step import fill, write_index
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from zodbsh.ops.backupstep import Job
+    from zodbsh.ops.backups.step import Job
 
 
 class Mended(NamedTuple):

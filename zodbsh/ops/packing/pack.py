@@ -17,14 +17,14 @@ from zodbsh.errors import DamagedDatabase, StorageIOError, Unsupported, UsageErr
 from zodbsh.filestorage.damage import Damage, FramingDamage
 from zodbsh.filestorage.structs import STATUS_OFFSET
 from zodbsh.ids import MAX_ID, oid_text
-from zodbsh.ops.packresult import Figures, PackResult, figures_of
+from zodbsh.ops.packing.result import Figures, PackResult, figures_of
 from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import BLOB_CLASS
 from zodbsh.times import time_tid
 
 if TYPE_CHECKING:
     from zodbsh.db.spec import Spec
-    from zodbsh.ops.packfile import Contents
+    from zodbsh.ops.packing.file import Contents
     from zodbsh.source.base import Source
     from zodbsh.source.file import FileSource
 
@@ -66,7 +66,7 @@ def misses_blobs(spec: Spec, *, progress: Progress = SILENT) -> bool:
 
 def preview(source: Source, *, tid: int = MAX_ID, collect: bool = True, progress: Progress = SILENT) -> PackResult:
     """Say what a pack to ``tid`` would remove, without a lock and without writing."""
-    from zodbsh.ops import packblobs
+    from zodbsh.ops.packing import blobs as packblobs
     from zodbsh.source.file import FileSource
 
     tid = min(tid, source.last_tid)
@@ -131,7 +131,7 @@ def pack(
             return _pack_file(spec, tid, collect, keep_old, hold or own, progress)
     if not keep_old:
         raise Unsupported(f"{spec.text} packs itself: --no-old does not reach it")
-    from zodbsh.ops.packstorage import pack_storage
+    from zodbsh.ops.packing.storage import pack_storage
 
     return pack_storage(spec, tid, collect=collect, progress=progress)
 
@@ -140,8 +140,8 @@ def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, hold: ExitSt
     from zodbsh.db.locks import write_lock
     from zodbsh.db.open import NotWritable
     from zodbsh.db.spec import check_file
-    from zodbsh.ops import packblobs
-    from zodbsh.ops.packfile import contents_of, pack_file
+    from zodbsh.ops.packing import blobs as packblobs
+    from zodbsh.ops.packing.file import contents_of, pack_file
     from zodbsh.publish import failing_well, uninterrupted
 
     check_file(spec.path)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound, Folder, read_folder, stamp_time
 from zodbsh.ids import MAX_ID, tid_text
-from zodbsh.ops.backupchain import Piece, check_order, facts, pieces
+from zodbsh.ops.backups.chain import Piece, check_order, facts, pieces
 from zodbsh.times import tid_time, time_text
 
 

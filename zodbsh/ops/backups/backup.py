@@ -20,14 +20,14 @@ from zodbsh.errors import StorageIOError, Unsupported
 from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import BackupDamaged, Folder, Step, parse_step, read_folder, stamp_after, step_name
 from zodbsh.findings import Finding
-from zodbsh.ops.backupblobs import Taken
-from zodbsh.ops.backupchain import Piece, end_of, pieces, recorded_blobs
-from zodbsh.ops.backupfolder import backup_folder
-from zodbsh.ops.backupjudge import judge
-from zodbsh.ops.backupmend import mend
-from zodbsh.ops.backupprune import Pruned, prune, sweep
-from zodbsh.ops.backupscan import Scan, scan_source
-from zodbsh.ops.backupstep import Job, Replaced, wanted_blobs, write_step
+from zodbsh.ops.backups.blobs import Taken
+from zodbsh.ops.backups.chain import Piece, end_of, pieces, recorded_blobs
+from zodbsh.ops.backups.folder import backup_folder
+from zodbsh.ops.backups.judge import judge
+from zodbsh.ops.backups.mend import mend
+from zodbsh.ops.backups.prune import Pruned, prune, sweep
+from zodbsh.ops.backups.scan import Scan, scan_source
+from zodbsh.ops.backups.step import Job, Replaced, wanted_blobs, write_step
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import failing_well
 from zodbsh.source.file import FileSource

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from zodbsh.errors import UsageError
 from zodbsh.filestorage.repository import BackupDamaged
 from zodbsh.ids import tid_text
-from zodbsh.ops.backupchain import Piece, check_files, end_of, has_any
-from zodbsh.ops.backupcompare import Comparison, compare
+from zodbsh.ops.backups.chain import Piece, check_files, end_of, has_any
+from zodbsh.ops.backups.compare import Comparison, compare
 from zodbsh.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
-    from zodbsh.ops.backupscan import Scan
-    from zodbsh.ops.backupstep import Job
+    from zodbsh.ops.backups.scan import Scan
+    from zodbsh.ops.backups.step import Job
 
 
 class OtherDatabase(UsageError):

@@ -16,9 +16,9 @@ from zodbsh.filestorage.backupmanifest import Blob
 from zodbsh.filestorage.repository import LAYOUT, BackupDamaged
 from zodbsh.findings import Finding
 from zodbsh.ids import oid_text, tid_text
-from zodbsh.ops.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
-from zodbsh.ops.blobrevisions import Wanted
-from zodbsh.ops.restoreplace import OLD, is_empty_folder
+from zodbsh.ops.backups.blobfiles import add_file, blob_file, digest_of, remove_empty, size_of
+from zodbsh.ops.backups.blobrevisions import Wanted
+from zodbsh.ops.backups.restoreplace import OLD, is_empty_folder
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import OutcomeUnknown, exchange, fsync_folder, temporary_name, uninterrupted
 from zodbsh.source.file import blob_layout

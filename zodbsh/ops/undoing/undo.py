@@ -22,7 +22,7 @@ from zodbsh.findings import Finding
 from zodbsh.ids import ROOT_OID, oid_text, tid_text
 from zodbsh.ops.diff import DiffResult, ObjectDiff, diff_undo
 from zodbsh.ops.show import TransactionNotFound, find_transaction
-from zodbsh.ops.undoconflict import UndoClash, explain, with_what_followed
+from zodbsh.ops.undoing.conflict import UndoClash, explain, with_what_followed
 from zodbsh.progress import SILENT, Progress
 from zodbsh.record.classpart import UNDECODABLE
 from zodbsh.record.decode import RecordError, decode_record, strong_references

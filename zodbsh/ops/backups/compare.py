@@ -13,7 +13,7 @@ from zodbsh.filestorage.backupmanifest import CHUNK
 from zodbsh.filestorage.datafile import AccessDenied, DataFile, NotFileStorage
 from zodbsh.filestorage.parts import check_part, read_range
 from zodbsh.filestorage.repository import BackupDamaged
-from zodbsh.ops.backupchain import Piece, check_piece
+from zodbsh.ops.backups.chain import Piece, check_piece
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import without_signals
 
