@@ -86,8 +86,9 @@ class BlobStage:
             leave_to_owner(where, self._database)
             fsync_folder(where)
         # A folder is renamed only onto nothing, or onto an empty one.
-        os.rename(self.folder, self._target)
-        self._published = True
+        with uninterrupted():
+            os.rename(self.folder, self._target)
+            self._published = True
         fsync_folder(os.path.dirname(self._target))
 
     def named(self, message: str) -> str:
