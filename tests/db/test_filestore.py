@@ -18,7 +18,7 @@ from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
-from zodbsh.db.locks import DatabaseLocked, write_lock
+from zodbsh.db.locks import DatabaseLocked, NoPermission, write_lock
 from zodbsh.db.open import NotWritable, open_storage
 from zodbsh.db.session import Session
 from zodbsh.db.spec import parse_spec
@@ -314,6 +314,13 @@ def test_a_link_among_the_folders_makes_no_second_lock(path, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     storage = SoundFileStorage(str(tmp_path / "link" / path.name))
     storage.close()
+
+
+def test_a_file_that_may_not_be_written_is_not_locked_either(path, monkeypatch):
+    """Replacing it needs no right to the file itself; whoever took that right away meant it."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(NoPermission, match="may not be written"), write_lock(str(path)):
+        pass
 
 
 def test_the_write_lock_is_zodbs(path, tmp_path):

@@ -17,8 +17,8 @@ from ZODB.POSException import ReadOnlyError
 
 from zodbsh.db.changes import PROVISIONAL
 from zodbsh.db.imports import ModuleFailed
-from zodbsh.db.locks import DatabaseLocked
-from zodbsh.db.open import NoPermission, translated
+from zodbsh.db.locks import DatabaseLocked, NoPermission
+from zodbsh.db.open import translated
 from zodbsh.db.session import Session, SessionReadOnly
 from zodbsh.db.writer import CannotSave
 from zodbsh.errors import DamagedDatabase, DatabaseNotFound, ObjectNotFound, UsageError

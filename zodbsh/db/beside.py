@@ -28,7 +28,7 @@ def no_wider_than(path: str) -> Iterator[None]:
     """Let no file that appears beside the database be readable for more people than the database is."""
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o600
     before = os.umask(0o077)
-    os.umask(before | ~(mode | 0o111) & 0o777)
+    os.umask(before | ~(mode | 0o311) & 0o777)
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from zodbsh.db.beside import leave_to_owner, no_wider_than, refuse_symlinks
-from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
 
 _MAX_PID_TEXT = 64
 _MAX_COMMAND = 200
@@ -23,13 +23,24 @@ class DatabaseLocked(ZodbshError):
     hint = "Close the other process, or work read-only: edits can be staged and committed later."
 
 
+class NoPermission(StorageIOError):
+    """The operating system lets this user read the database, but not write it."""
+
+    code = "permission-denied"
+    hint = "Check the owner and the mode of the file and of its folder."
+
+
 @contextmanager
 def write_lock(path: str) -> Iterator[None]:
     """Hold the write lock of the file at ``path`` as ZODB does, under its own name, too, where ``path`` is a symlink.
 
-    Raises DatabaseLocked, Unsupported (a symlink where ZODB would write), OSError.
+    Raises DatabaseLocked, NoPermission, Unsupported (a symlink where ZODB would write), OSError.
     """
     from zc.lockfile import LockError, LockFile
+
+    if not os.access(path, os.W_OK):
+        # Its folder may let us put another file in its place, but whoever took the right to write away meant that.
+        raise NoPermission(f"{path} may not be written")
 
     names = [path, other] if (other := other_name(path)) else [path]
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
-from zodbsh.db.locks import locked
+from zodbsh.db.locks import NoPermission, locked
 from zodbsh.db.spec import Spec, check_file
 from zodbsh.errors import (
     ExitCode,
@@ -36,13 +36,6 @@ class NotWritable(Unsupported):
     """The database cannot be written to, whoever asks."""
 
     code = "not-writable"
-
-
-class NoPermission(StorageIOError):
-    """The operating system lets this user read the database, but not write it."""
-
-    code = "permission-denied"
-    hint = "Check the owner and the mode of the file and of its folder."
 
 
 class Conflict(ZodbshError):

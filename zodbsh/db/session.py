@@ -21,8 +21,8 @@ from zodbsh.db.changes import STAGE_KEY, Changes, Dirty, MissingClass, Pending
 from zodbsh.db.dirty import find_dirty
 from zodbsh.db.imports import import_modules, search_first
 from zodbsh.db.live import SessionConnection, SessionDB
-from zodbsh.db.locks import DatabaseLocked
-from zodbsh.db.open import NoPermission, NotWritable, open_storage, translated
+from zodbsh.db.locks import DatabaseLocked, NoPermission
+from zodbsh.db.open import NotWritable, open_storage, translated
 from zodbsh.db.readstorage import SnapshotStorage
 from zodbsh.db.restore import prime
 from zodbsh.db.root import Root
