@@ -67,14 +67,9 @@ def zodbsh(
     """
     words = [str(argument) for argument in arguments]
     if settings:
-        settings = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-            "text": True,
-        } | settings
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         run = subprocess.run([sys.executable, "-P", "-m", "zodbsh", *words], cwd=cwd, env=env, umask=umask,
-                             timeout=SECONDS, **settings)  # fmt: skip
+                             timeout=SECONDS, **{"text": True} | streams | settings)  # fmt: skip
     else:
         environment = dict(os.environ if env is None else env)
         run = _server().run(words, os.fspath(cwd or os.getcwd()), environment, umask, stdin)
@@ -94,6 +89,7 @@ class Server:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
 
     def run(self, words: list[str], cwd: str, env: dict[str, str], umask: int, stdin: str | None) -> Completed[str]:
+        """Have a child be the program; without ``stdin`` it reads the null device."""
         for file in self.streams:
             file.seek(0)
             file.truncate()
@@ -109,6 +105,7 @@ class Server:
         return Completed(words, int(answer), out, err)
 
     def close(self) -> None:
+        """End the process and let go of the files."""
         self.process.stdin.close()
         self.process.wait(SECONDS)
         for file in (self.process.stdout, *self.streams):
@@ -146,7 +143,7 @@ def serve(streams: list[int]) -> None:
 
 
 def _run(words: list[str], cwd: str, env: dict[str, str], umask: int, nothing: bool, streams: list[int]) -> NoReturn:
-    """Be the program."""
+    """Be the program; one that hangs is ended by its alarm."""
     status = ExitCode.BUG
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
