@@ -561,7 +561,7 @@ def test_a_script_that_raises(database: Path, verb: str) -> None:
     assert json.loads(on(database, ["status", "{}", "--format", "json"]).stdout)["staged"] == []
 
 
-def test_a_closed_pipe(tmp_path: Path) -> None:
+def test_a_closed_pipe(tmp_path: Path, no_fsync: None) -> None:
     """``zodbsh log | head -1`` ends in silence."""
     path = tmp_path / "long.fs"
     db = ZODB.DB(str(path))
