@@ -18,6 +18,7 @@ import pytest
 import transaction
 import ZODB
 from persistent.mapping import PersistentMapping
+from program import zodbsh
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64, z64
 
@@ -45,74 +46,6 @@ STAGE = {"commit": ["commit", "{}"], "abort": ["abort", "{}", "-y"]}
 ALL = READING | WRITING | STAGE
 
 Picture = dict[str, tuple[int, int, str]]
-
-
-# Forks a process for each command line, so that hundreds of them do not each wait for Python's start.
-SERVER = """
-import gc, importlib, json, os, pkgutil, signal, sys
-import BTrees.OOBTree, ZODB.DB, ZODB.FileStorage, zodbsh.cli.main
-for module in pkgutil.walk_packages(zodbsh.__path__, "zodbsh."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-gc.freeze()
-for line in sys.stdin:
-    words, out, err = json.loads(line)
-    child = os.fork()
-    if not child:
-        signal.alarm(60)
-        sys.stdin = open(os.dup2(os.open(os.devnull, os.O_RDONLY), 0))
-        for name, number in ((out, 1), (err, 2)):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        try:
-            zodbsh.cli.main.main(words)
-        except SystemExit as end:
-            os._exit(end.code)
-        finally:
-            os._exit(99)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Running:
-    """The server of this module."""
-
-    process: subprocess.Popen[str]
-    answers: Path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start what ``zodbsh()`` asks, and end it with the module."""
-    Running.answers = tmp_path_factory.mktemp("answers")
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        Running.process = child
-        yield
-        assert child.stdin is not None
-        child.stdin.close()
-
-
-def zodbsh(*arguments: object, **settings) -> subprocess.CompletedProcess[str]:
-    """Run the program with nobody at its terminal; a traceback or a hang is a failure of every test.
-
-    With ``settings`` (of subprocess.run) it is started by itself.
-    """
-    words = [str(argument) for argument in arguments]
-    if settings:
-        run = subprocess.run([sys.executable, "-m", "zodbsh", *words], stdin=subprocess.DEVNULL, capture_output=True,
-                             text=True, timeout=60, **settings)  # fmt: skip
-    else:
-        stdin, stdout = Running.process.stdin, Running.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        out, err = Running.answers / "out", Running.answers / "err"
-        print(json.dumps([words, str(out), str(err)]), file=stdin, flush=True)
-        status = int(stdout.readline())
-        run = subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
-    assert "Traceback" not in run.stderr, run.stderr
-    assert 0 <= run.returncode < ExitCode.BUG or run.returncode > 128, (words, run.returncode, run.stderr)
-    return run
 
 
 def on(database: Path, arguments: list[str], **settings) -> subprocess.CompletedProcess[str]:
@@ -608,10 +541,7 @@ def test_a_module_that_fails_to_import(database: Path, tmp_path: Path, verb: str
     """Exit 1; the message names the module and its error; nothing is staged."""
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
     before = picture(database.parent)
-    run = subprocess.run(
-        [sys.executable, "-m", "zodbsh", verb, str(database), "-p", str(tmp_path), "-m", "broken", "-c", "1"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    run = zodbsh(verb, database, "-p", tmp_path, "-m", "broken", "-c", "1", script=True)
     assert run.returncode == ExitCode.FINDINGS, run.stderr
     assert "broken" in run.stderr
     assert "nothing_of_that_name" in run.stderr
@@ -623,10 +553,7 @@ def test_a_module_that_fails_to_import(database: Path, tmp_path: Path, verb: str
 def test_a_script_that_raises(database: Path, verb: str) -> None:
     """Exit 1; the traceback is the user's code only; nothing is staged, nothing committed."""
     before = database.read_bytes()
-    run = subprocess.run(
-        [sys.executable, "-m", "zodbsh", verb, str(database), "-c", "root['n'] = 7\nroot['nothing']"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    run = zodbsh(verb, database, "-c", "root['n'] = 7\nroot['nothing']", script=True)
     assert run.returncode == ExitCode.FINDINGS, run.stderr
     assert "KeyError: 'nothing'" in run.stderr
     assert "zodbsh/" not in run.stderr
@@ -634,7 +561,7 @@ def test_a_script_that_raises(database: Path, verb: str) -> None:
     assert json.loads(on(database, ["status", "{}", "--format", "json"]).stdout)["staged"] == []
 
 
-def test_a_closed_pipe(tmp_path: Path) -> None:
+def test_a_closed_pipe(tmp_path: Path, no_fsync: None) -> None:
     """``zodbsh log | head -1`` ends in silence."""
     path = tmp_path / "long.fs"
     db = ZODB.DB(str(path))

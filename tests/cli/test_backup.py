@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import ZODB
 import ZODB.FileStorage
+from program import zodbsh
 
 from zodbsh.errors import ExitCode
 
@@ -28,13 +29,6 @@ def database(tmp_path: Path) -> Path:
         connection.root()["n"] = 1
     db.close()
     return path
-
-
-def zodbsh(*arguments: object, **options: object) -> subprocess.CompletedProcess:
-    """Run the program, with nobody at its terminal."""
-    words = [sys.executable, "-m", "zodbsh", *map(str, arguments)]
-    options = {"capture_output": True, "text": True} | options
-    return subprocess.run(words, stdin=subprocess.DEVNULL, timeout=60, **options)
 
 
 def test_there_and_back(database: Path) -> None:
@@ -108,7 +102,7 @@ def test_stdout_is_the_database(database: Path) -> None:
     import pty
 
     main, terminal = pty.openpty()
-    run = zodbsh("restore", backups, "--to-stdout", capture_output=False, stdout=terminal, stderr=subprocess.PIPE)
+    run = zodbsh("restore", backups, "--to-stdout", stdout=terminal)
     os.close(terminal)
     os.close(main)
     assert run.returncode == ExitCode.USAGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -12,19 +11,10 @@ import time
 
 import pytest
 import ZODB
+from program import in_process as zodbsh
 from ZODB.Connection import TransactionMetaData
 
-from zodbsh.cli.context import AppContext
-from zodbsh.cli.dispatch import dispatch
 from zodbsh.ids import to_bytes
-from zodbsh.render.output import Output
-
-
-def zodbsh(*arguments):
-    """Run a command line in this process; return exit status, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    status = dispatch([str(argument) for argument in arguments], AppContext(defaults=Output(stdout=out, stderr=err)))
-    return status, out.getvalue(), err.getvalue()
 
 
 def rows_of(*arguments):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -16,37 +15,17 @@ import pytest
 import ZODB
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
+from program import Run
+from program import in_process as zodbsh
 from ZODB.utils import p64
 
-from zodbsh.cli.context import AppContext
-from zodbsh.cli.dispatch import dispatch
 from zodbsh.ids import from_bytes, tid_text
-from zodbsh.render.output import Output
 from zodbsh.times import iso_text, time_text
 
 CORPUS = Path(os.environ.get("ZODBSH_CORPUS", ""))
 needs_corpus = pytest.mark.skipif(
     not (os.environ.get("ZODBSH_CORPUS") and CORPUS.is_dir()), reason="ZODBSH_CORPUS names no folder"
 )
-
-
-class Run(NamedTuple):
-    """A command's exit status, and what it wrote."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-def zodbsh(*arguments: object) -> Run:
-    """Run a command line in this process, through the front door."""
-    out, err = io.StringIO(), io.StringIO()
-    status = dispatch([str(argument) for argument in arguments], AppContext(defaults=Output(stdout=out, stderr=err)))
-    return Run(status, out.getvalue(), err.getvalue())
 
 
 class Made(NamedTuple):

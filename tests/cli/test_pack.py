@@ -15,6 +15,7 @@ import ZODB
 import ZODB.blob
 import ZODB.FileStorage
 from persistent.mapping import PersistentMapping
+from program import zodbsh
 
 from zodbsh.errors import ExitCode
 
@@ -33,13 +34,6 @@ def database(tmp_path: Path) -> Path:
 
 def temporaries(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if name.endswith(".new")]
-
-
-def zodbsh(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the program, with nobody at its terminal."""
-    words = [str(argument) for argument in arguments]
-    return subprocess.run([sys.executable, "-m", "zodbsh", *words], stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
 
 
 def test_json_of_a_pack(database: Path) -> None:

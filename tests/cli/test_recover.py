@@ -15,6 +15,7 @@ import pytest
 import ZODB
 import ZODB.FileStorage
 from persistent.mapping import PersistentMapping
+from program import zodbsh
 
 from zodbsh.errors import ExitCode
 
@@ -33,15 +34,6 @@ def database(tmp_path: Path) -> Path:
     for suffix in (".index", ".lock", ".tmp"):
         Path(f"{path}{suffix}").unlink()
     return path
-
-
-def zodbsh(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the program."""
-    words = [str(argument) for argument in arguments]
-    return subprocess.run(
-        [sys.executable, "-m", "zodbsh", *words],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **options,
-    )  # fmt: skip
 
 
 def test_a_sound_file_is_exit_0(database, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
@@ -10,22 +9,12 @@ import transaction
 import ZODB
 from persistent.mapping import PersistentMapping
 from persistent.wref import WeakRef
+from program import in_process as zodbsh
 
-from zodbsh.cli.context import AppContext
-from zodbsh.cli.dispatch import dispatch
 from zodbsh.db.session import Session
 from zodbsh.db.spec import parse_spec
-from zodbsh.render.output import Output
 
 CLASS = "persistent.mapping.PersistentMapping"
-
-
-def zodbsh(*arguments, session=None):
-    """Run a command line in this process; return exit status, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    app = AppContext(session=session, defaults=Output(stdout=out, stderr=err))
-    status = dispatch([str(argument) for argument in arguments], app)
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

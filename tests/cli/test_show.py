@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
 import transaction
 import ZODB
 from persistent.mapping import PersistentMapping
+from program import in_process as zodbsh
 
-from zodbsh.cli.context import AppContext
-from zodbsh.cli.dispatch import dispatch
 from zodbsh.ids import from_bytes, tid_text
-from zodbsh.render.output import Output
 from zodbsh.source.file import FileSource
 from zodbsh.times import iso_text, time_text
-
-
-def zodbsh(*arguments):
-    """Run a command line in this process; return exit status, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    status = dispatch([str(argument) for argument in arguments], AppContext(defaults=Output(stdout=out, stderr=err)))
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

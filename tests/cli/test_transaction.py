@@ -13,6 +13,7 @@ import pytest
 import transaction
 import ZODB
 import ZODB.FileStorage
+from program import zodbsh
 
 ACCOUNT = """
 from persistent import Persistent
@@ -47,9 +48,9 @@ class Shop:
 
     def run(self, *words, code=0, stdin=""):
         """Return stdout and stderr; check the exit status, and that nothing of zodbsh's own shows in a traceback."""
-        process = self.start(*words)
-        out, err = process.communicate(stdin, timeout=60)
-        assert process.returncode == code, (process.returncode, out, err)
+        done = zodbsh(words[0], "my.fs", *words[1:], cwd=self.folder, env=ENVIRONMENT, stdin=stdin, script=True)
+        out, err = done.stdout, done.stderr
+        assert done.returncode == code, (done.returncode, out, err)
         assert "zodbsh/" not in err
         return out, err
 
@@ -332,10 +333,7 @@ def test_warnings(shop):
 
 
 def test_memory(shop):
-    process = subprocess.run(
-        [sys.executable, "-m", "zodbsh", "run", ":memory:", "-c", "root.x = 1"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+    process = zodbsh("run", ":memory:", "-c", "root.x = 1")
     assert process.returncode == 0
     assert process.stderr == "warning: 1 object not kept: a database in memory ends with the process\n"
 
@@ -369,10 +367,7 @@ def test_over_a_server(server, tmp_path):
     environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
 
     def on(*words, code=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "zodbsh", words[0], server, *words[1:]],
-            capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60,
-        )  # fmt: skip
+        done = zodbsh(words[0], server, *words[1:], env=environment)
         assert done.returncode == code, done.stderr
         return done
 
@@ -399,13 +394,9 @@ def test_which_of_several_databases_it_is(shop):
     conf = "<zodb {0}>\n<filestorage>\npath {0}.fs\n</filestorage>\n</zodb>\n"
     (shop.folder / "z.conf").write_text(conf.format("my") + conf.format("other"))
     note = "z.conf has several databases; this is 'my'. For another: z.conf#other\n"
-    command = [sys.executable, "-P", "-m", "zodbsh", "run", "-c", "print(root.n)"]
 
     def said(*words):
-        done = subprocess.run(
-            [*command, *words], cwd=shop.folder, env={**ENVIRONMENT, "PYTHONPATH": ROOT}, text=True,
-            capture_output=True, timeout=60,
-        )  # fmt: skip
+        done = zodbsh("run", "-c", "print(root.n)", *words, cwd=shop.folder, env=ENVIRONMENT)
         return done.stdout, done.stderr, done.returncode
 
     assert said("z.conf") == ("1\n", note, 0)
@@ -415,10 +406,7 @@ def test_which_of_several_databases_it_is(shop):
 def test_no_server_is_an_error(tmp_path):
     pytest.importorskip("zodburi")
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "zodbsh", "status", "zeo://127.0.0.1:1?wait_timeout=1"],
-        capture_output=True, text=True, cwd=ROOT, env={**ENVIRONMENT, "HOME": str(tmp_path)}, timeout=60,
-    )  # fmt: skip
+    done = zodbsh("status", "zeo://127.0.0.1:1?wait_timeout=1", env={**ENVIRONMENT, "HOME": str(tmp_path)})
     assert (done.returncode, done.stdout) == (7, "")
     assert done.stderr.startswith("error: zeo://127.0.0.1:1?wait_timeout=1: ")
     assert done.stderr.endswith("hint: Is the server running? ?wait_timeout=N in the address waits N seconds for it.\n")

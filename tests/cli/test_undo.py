@@ -13,6 +13,7 @@ import pexpect
 import pytest
 import ZODB
 from persistent.mapping import PersistentMapping
+from program import zodbsh
 from ZODB.FileStorage import FileIterator
 from ZODB.utils import u64
 
@@ -33,13 +34,6 @@ def database(tmp_path: Path) -> Path:
 
 def tids(path: Path) -> list[str]:
     return [f"{u64(txn.tid):016x}" for txn in FileIterator(str(path))]
-
-
-def zodbsh(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the program, with nobody at its terminal."""
-    words = [str(argument) for argument in arguments]
-    return subprocess.run([sys.executable, "-m", "zodbsh", *words], stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
 
 
 def test_a_dry_run_shows_and_writes_nothing(database: Path) -> None:

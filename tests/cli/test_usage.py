@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -14,11 +13,9 @@ import ZODB
 import ZODB.FileStorage
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
+from program import in_process as zodbsh
 
-from zodbsh.cli.context import AppContext
-from zodbsh.cli.dispatch import dispatch
 from zodbsh.ids import from_bytes, tid_text
-from zodbsh.render.output import Output
 from zodbsh.times import tid_time
 
 CORPUS = Path(os.environ.get("ZODBSH_CORPUS", ""))
@@ -26,13 +23,6 @@ needs_corpus = pytest.mark.skipif(
     not (os.environ.get("ZODBSH_CORPUS") and CORPUS.is_dir()), reason="ZODBSH_CORPUS names no folder"
 )
 MAPPING = "persistent.mapping.PersistentMapping"
-
-
-def zodbsh(*arguments: object) -> tuple[int, str, str]:
-    """Run a command line in this process, through the front door."""
-    out, err = io.StringIO(), io.StringIO()
-    status = dispatch([str(argument) for argument in arguments], AppContext(defaults=Output(stdout=out, stderr=err)))
-    return status, out.getvalue(), err.getvalue()
 
 
 def found(*arguments: object) -> object:

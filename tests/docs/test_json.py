@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import program
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,10 +61,7 @@ def outputs(tmp_path_factory):
     examples = str(ROOT / "examples")
 
     def zodbsh(*args, status=0, of_stderr=True):
-        done = subprocess.run(
-            [sys.executable, "-m", "zodbsh", *args, "--format", "json"],
-            cwd=folder, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = program.zodbsh(*args, "--format", "json", cwd=folder)
         assert done.returncode == status, done.stderr
         return json.loads(done.stderr if status and of_stderr else done.stdout)
 

@@ -13,7 +13,6 @@ import ZODB
 from persistent.mapping import PersistentMapping
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from engines import NATIVE, passes
 from random_history import random_history, tids
 

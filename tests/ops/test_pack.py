@@ -17,15 +17,13 @@ import pytest
 import ZEO
 import ZODB
 from persistent.mapping import PersistentMapping
+from random_history import contents, random_history, records, tids
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileIterator, FileStorage
 from ZODB.FileStorage.fspack import FileStoragePacker, PackError
 from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from random_history import contents, random_history, records, tids
 
 from zodbsh.db.filestore import SoundFileStorage
 from zodbsh.db.locks import DatabaseLocked
