@@ -82,3 +82,8 @@ def test_a_range_is_open_where_a_side_is_empty() -> None:
     assert parse_range(low) == TidRange(int(low, 16), int(low, 16))
     with pytest.raises(UsageError, match="not a range"):
         parse_range("x")
+
+
+def test_a_time_beyond_the_last_tid_is_the_last_tid() -> None:
+    """The calendar goes on further than 64 bits do."""
+    assert parse_time("9999-12-31") == MAX_ID

@@ -64,6 +64,14 @@ class DatabaseNotFound(ZodbshError):
     hint = "Check the path; only `zodbsh init` creates a database."
 
 
+class BlobFolderNotFound(ZodbshError):
+    """There is no folder of blobs where one was named."""
+
+    code = "blob-folder-not-found"
+    exit_code = ExitCode.NOT_FOUND
+    hint = "Name the folder of the blob files; without `--blobs` the one beside the database is taken."
+
+
 class ObjectNotFound(ZodbshError):
     """No object with this oid exists at this point in time."""
 

@@ -56,7 +56,7 @@ def time_tid(moment: datetime) -> int:
     minutes = (days * 24 + moment.hour) * 60 + moment.minute
     # The fraction counts 2**32 to the minute; a tid within the same microsecond is not after it.
     microseconds = moment.second * 1_000_000 + moment.microsecond
-    return minutes << 32 | min(((microseconds + 1) * 2**32 - 1) // 60_000_000, 2**32 - 1)
+    return min(minutes << 32 | min(((microseconds + 1) * 2**32 - 1) // 60_000_000, 2**32 - 1), MAX_ID)
 
 
 def time_text(tid: int) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", help="Keep N full backups and their increments; remove older."
 )
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="The folder of the database's blobs.")
 @click.option("--copy-blobs", is_flag=True, help="Copy blobs that could be hard-linked.")
 @click.option("--list", "listing", is_flag=True, help="List what is in DIR.")
 @click.option("--verify", is_flag=True, help="Check what is in DIR.")

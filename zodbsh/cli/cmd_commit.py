@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--user", default="", metavar="NAME", help="The transaction's user.")
 @options.path_option
 @click.option("--module", "modules", multiple=True, metavar="MODULE", help="Import MODULE first (repeatable).")
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="The folder of the database's blobs.")
 @options.output_options
 def command(
     database: Database,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @options.target_argument()
 @click.option("--from", "first", type=options.TIME, help="The earlier state: after this transaction, at this time.")
 @click.option("--to", "last", type=options.TIME, help="The later state [default: the latest].")
-@click.option("--blobs", "blob_dir", metavar="DIR", type=click.Path(), help="Where the blob files are.")
+@click.option("--blobs", "blob_dir", metavar="DIR", type=options.BLOBS, help="Where the blob files are.")
 @options.output_options
 def command(
     database: Database,

@@ -33,7 +33,7 @@ _MISSES_BLOBS = "{} has blobs: files of removed ones stay, unless --blobs DIR sa
 @click.option("--no-gc", is_flag=True, help="Only old revisions; keep what the root does not reach.")
 @click.option("--no-old", is_flag=True, help="Do not keep the file as it was before.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, by class; write nothing.")
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="The folder of the database's blobs.")
 @options.yes_option
 @options.output_options
 def command(

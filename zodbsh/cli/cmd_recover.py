@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("out", metavar="OUT", type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Say what would be kept and lost; write nothing.")
 @click.option("--all", "everything", is_flag=True, help="Show every loss, not the first few.")
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="Where the blob files are.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="Where the blob files are.")
 @click.option("--no-blobs", is_flag=True, help="Leave the blob files alone.")
 @options.output_options
 def command(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would change, and drop it.")
 @click.option("--note", default="", metavar="TEXT", help="The transaction's description.")
 @click.option("--user", default="", metavar="NAME", help="The transaction's user.")
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="The folder of the database's blobs.")
 @options.output_options
 def command(
     database: Database,

@@ -37,7 +37,7 @@ HIDDEN = frozenset({"init", "shell", "run", "pack", "undo"})
 @click.option("--read-only", is_flag=True, help="Do not write, take no lock.")
 @options.at_option
 @click.option("--no-import", is_flag=True, help="Import no class: show stand-ins built from the records.")
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="The folder of the database's blobs.")
 @click.option("--vi", is_flag=True, help="Edit with vi's keys instead of emacs'.")
 @click.option("--no-history", is_flag=True, help="Keep nothing of what is typed.")
 @options.common_options

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @options.path_option
 @click.option("--module", "modules", multiple=True, metavar="MODULE", help="Import MODULE first (repeatable).")
 @click.option("--force", is_flag=True, help="Also where references would lead nowhere.")
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The folder of the database's blobs.")
+@click.option("--blobs", metavar="DIR", type=options.BLOBS, help="The folder of the database's blobs.")
 @options.yes_option
 @options.output_options
 def command(

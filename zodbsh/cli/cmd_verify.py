@@ -31,7 +31,7 @@ LEVELS = ("framing", "records", "references", "all")
 @click.option("--all", "everything", is_flag=True, help="Show every finding, not the first of each kind.")
 @click.option("--manifest", metavar="FILE", type=click.Path(), help="Compare every record with this manifest.")
 @click.option("--write-manifest", "write", metavar="FILE", type=click.Path(), help="Record a digest of every record.")
-@click.option("--blobs", "blob_dir", metavar="DIR", type=click.Path(), help="Where the blob files are.")
+@click.option("--blobs", "blob_dir", metavar="DIR", type=options.BLOBS, help="Where the blob files are.")
 @options.at_option
 @options.output_options
 def command(

@@ -57,7 +57,7 @@ def _unraisable(failed: sys.UnraisableHookArgs) -> None:
     if isinstance(failed.exc_value, (KeyboardInterrupt, Stopped)):
         _again(signal.SIGINT if isinstance(failed.exc_value, KeyboardInterrupt) else failed.exc_value.signal_number)
         return
-    if not (isinstance(failed.exc_value, OSError) and isinstance(failed.object, io.IOBase)):
+    if not (isinstance(failed.exc_value, (OSError, ValueError)) and isinstance(failed.object, io.IOBase)):
         sys.__unraisablehook__(failed)
 
 

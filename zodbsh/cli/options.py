@@ -6,13 +6,14 @@ docs/internals.md shows how they go together ("Adding a command").
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from zodbsh.cli.context import AppContext, Database
-from zodbsh.errors import UsageError, ZodbshError
+from zodbsh.errors import BlobFolderNotFound, UsageError, ZodbshError
 from zodbsh.render.output import Output
 from zodbsh.times import TidRange, parse_range, parse_time
 
@@ -123,7 +124,20 @@ class RangeType(click.ParamType):  # type: ignore[type-arg]
             self.fail(_message(error), param, ctx)
 
 
+class BlobFolderType(click.ParamType):  # type: ignore[type-arg]
+    """The folder of a database's blobs, which is there."""
+
+    name = "DIR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the folder. Raises BlobFolderNotFound: to go on without blobs is not what was asked for."""
+        if not os.path.isdir(value):
+            raise BlobFolderNotFound(f"there is no folder {value}")
+        return str(value)
+
+
 TIME = TimeType()
+BLOBS = BlobFolderType()
 RANGE = RangeType()
 
 

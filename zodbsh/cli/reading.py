@@ -47,16 +47,16 @@ class Reading(NamedTuple):
 
 def reading_options(*, at: bool = True) -> Callable[[_F], _F]:
     """Pass ``reading: Reading``, with ``--at`` unless the command has a time of its own."""
-    from zodbsh.cli.options import TIME
+    from zodbsh.cli.options import BLOBS, TIME
 
     def decorate(function: _F) -> _F:
         @functools.wraps(function)
         def wrapper(*args: Any, ignore_damage: bool, blob_dir: str | None, at: int = MAX_ID, **kwargs: Any) -> Any:
             return function(*args, reading=Reading(at, ignore_damage, blob_dir), **kwargs)
 
-        decorated = click.option(
-            "--blobs", "blob_dir", metavar="DIR", type=click.Path(), help="Where the blob files are."
-        )(wrapper)
+        decorated = click.option("--blobs", "blob_dir", metavar="DIR", type=BLOBS, help="Where the blob files are.")(
+            wrapper
+        )
         decorated = click.option(
             "--ignore-damage", is_flag=True, help="Read what comes before the first damage of a damaged file."
         )(decorated)

@@ -15,6 +15,7 @@ from typing import Any
 from zodbsh.db.locks import NoPermission, locked
 from zodbsh.db.spec import Spec, check_file
 from zodbsh.errors import (
+    BlobFolderNotFound,
     ExitCode,
     MissingPackage,
     ObjectNotFound,
@@ -25,6 +26,7 @@ from zodbsh.errors import (
 )
 from zodbsh.ids import from_bytes, oid_text
 from zodbsh.progress import SILENT, Progress
+from zodbsh.source.file import LAYOUT_MARKER, blobs_beside
 
 _NESTED_FILE = re.compile(r"file://([^?#()]*)([^#()]*)")
 _DEMO = re.compile(r"demo:\((.*)\)/\((.*)\)(#.*|)")
@@ -36,6 +38,18 @@ class NotWritable(Unsupported):
     """The database cannot be written to, whoever asks."""
 
     code = "not-writable"
+
+
+class NoBlobFolder(Unsupported):
+    """Blobs are to be written, but the database was opened without a folder for them."""
+
+    code = "no-blob-folder"
+    hint = (
+        "`--blobs DIR` names the folder; one that is named like the database and ends in `.blobs` is found by itself."
+    )
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is open without its folder of blobs")
 
 
 class Conflict(ZodbshError):
@@ -103,6 +117,7 @@ def translated(name: str) -> Iterator[None]:
 def _ours(name: str, exc: Exception) -> ZodbshError | None:
     from zc.lockfile import LockError
     from ZODB.POSException import ConflictError, POSError, POSKeyError, ReadOnlyError, UndoError
+    from ZODB.POSException import Unsupported as NotOfStorage
 
     if isinstance(exc, POSKeyError):
         oid = exc.args[0] if exc.args else b""
@@ -118,6 +133,8 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
             f"{name}: cannot undo: later transactions changed the same objects",
             hint=f"Nothing was written. `zodbsh undo {quote(name)} TID --dry-run` shows them.",
         )
+    if isinstance(exc, NotOfStorage) and "Blobs" in str(exc):
+        return NoBlobFolder(name)
     if isinstance(exc, ReadOnlyError):
         return NotWritable(f"{name}: the storage is read-only")
     if isinstance(exc, LockError):
@@ -151,9 +168,12 @@ def _file_storage(spec: Spec, progress: Progress) -> Any:
 
     require_writable(spec)
     if spec.blob_dir is not None and not os.path.isdir(spec.blob_dir):
-        raise StorageIOError(f"{spec.blob_dir}: there is no such folder for blobs")
+        raise BlobFolderNotFound(f"{spec.text}: there is no folder {spec.blob_dir}")
+    folder = spec.blob_dir or blobs_beside(spec.path)
+    # What is named like one, but is not marked as one, nobody but the user takes for a folder to write blobs to.
+    marked = spec.blob_dir is not None or os.path.exists(os.path.join(folder, LAYOUT_MARKER))
     with translated(spec.text):
-        return SoundFileStorage(spec.path, blob_dir=spec.blob_dir, progress=progress)
+        return SoundFileStorage(spec.path, blob_dir=folder if marked else None, progress=progress)
 
 
 def _memory_storage() -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from zodbsh.engine.census import Census
 
-_LAYOUT_MARKER = ".layout"
+LAYOUT_MARKER = ".layout"
 _MARKER_SIZE = 64
 
 
@@ -236,8 +236,8 @@ def blob_layout(folder: str) -> str:
     """Return the layout of a blob folder by ZODB's rules (``ZODB/blob.py``), "" where there is no such folder."""
     try:
         names = os.listdir(folder)
-        if _LAYOUT_MARKER in names:
-            with open(os.path.join(folder, _LAYOUT_MARKER), "rb") as marker:
+        if LAYOUT_MARKER in names:
+            with open(os.path.join(folder, LAYOUT_MARKER), "rb") as marker:
                 return marker.read(_MARKER_SIZE).decode("latin-1").strip()
     except OSError:
         return ""

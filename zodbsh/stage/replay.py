@@ -18,9 +18,9 @@ from ZODB.utils import load_current, z64
 from zodbsh.db.blobs import store_blob
 from zodbsh.db.changes import STAGE_KEY, Entry
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
-from zodbsh.db.open import Conflict, translated
+from zodbsh.db.open import Conflict, NoBlobFolder, translated
 from zodbsh.db.renumber import renumber
-from zodbsh.errors import Unsupported, ZodbshError
+from zodbsh.errors import ZodbshError
 from zodbsh.ids import ROOT_OID, from_bytes, oid_text, to_bytes
 from zodbsh.publish import uninterrupted
 from zodbsh.record.decode import references
@@ -88,7 +88,7 @@ def replay(stage: Stage, storage: Any, *, name: str, note: str = "", user: str =
     _check_there(storage, name, entries)
     # Blobs are looked at before anything is begun.
     if any(entry.blob is not None for entry in entries) and not IBlobStorage.providedBy(storage):
-        raise Unsupported(f"{name} is open without its folder of blobs", hint="Give the folder with --blobs DIR.")
+        raise NoBlobFolder(name)
     meta = TransactionMetaData(user, note, {STAGE_KEY: stage.id} if stage.id else {})
     with translated(name):
         storage.tpc_begin(meta)

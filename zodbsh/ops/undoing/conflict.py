@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zodbsh.analysis.compare import compare_records
 from zodbsh.analysis.paths import Place
 from zodbsh.analysis.undoing import Clash, later_in_the_way, work_out
-from zodbsh.db.open import Conflict
-from zodbsh.errors import Unsupported
+from zodbsh.db.open import Conflict, NoBlobFolder
 from zodbsh.ids import ROOT_OID, oid_text
 from zodbsh.ops.conflict import ThreeSides, three_sides
 from zodbsh.record.classpart import class_part
@@ -86,7 +85,7 @@ def with_what_followed(source: Source, tids: Iterable[int]) -> tuple[int, ...]:
 
 
 def require_blobs_kept(session: Session, tid: int) -> None:
-    """Raise Conflict or Unsupported where a session's undo would lose a blob's content; ZODB says no word of it."""
+    """Raise Conflict or NoBlobFolder where a session's undo would lose a blob's content; ZODB says no word of it."""
     source = session.source()
     tids = {*session.undoing, tid}
     undoing = work_out(source, (found for each in tids for found in source.transactions(each, each)))
@@ -98,7 +97,7 @@ def require_blobs_kept(session: Session, tid: int) -> None:
             hint="Undo the later transactions first, newest first; `zodbsh undo` lists them.",
         )
     if undoing.blobs and getattr(session.db.storage, "blob_dir", "") is None:
-        raise Unsupported(f"{session.spec.text} is open without its folder of blobs", hint="Open it with --blobs DIR.")
+        raise NoBlobFolder(session.spec.text)
 
 
 def _explained(
