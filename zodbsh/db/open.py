@@ -45,7 +45,7 @@ class NoBlobFolder(Unsupported):
 
     code = "no-blob-folder"
     hint = (
-        "`--blobs DIR` names the folder; one that is named like the database and ends in `.blobs` is found by itself."
+        "`--blobs DIR` names the folder; the one beside the database that ends in `.blobs` is found by itself."
     )
 
     def __init__(self, name: str) -> None:
