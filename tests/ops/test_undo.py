@@ -470,12 +470,12 @@ def test_an_object_written_twice_by_zodb_is_one(photos):
 def test_a_session_keeps_blobs(photos):
     """In the shell, too, a later content is not taken back without a word, nor a record written without its file."""
     second, third = tids(photos)[-2:]
-    marker = Path(f"{photos}.blobs", ".layout")
-    content = marker.read_text()
+    marker = Path(f"{photos}.blobs") / ".layout"
+    layout = marker.read_text()
     marker.unlink()
     with Session.open(str(photos)) as session, pytest.raises(Unsupported, match="without its folder of blobs"):
         require_blobs_kept(session, third)
-    marker.write_text(content)
+    marker.write_text(layout)
     with Session.open(str(photos)) as session:
         with pytest.raises(Conflict, match="content of blob 0x01 was replaced"):
             require_blobs_kept(session, second)

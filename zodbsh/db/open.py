@@ -44,9 +44,7 @@ class NoBlobFolder(Unsupported):
     """Blobs are to be written, but the database was opened without a folder for them."""
 
     code = "no-blob-folder"
-    hint = (
-        "`--blobs DIR` names the folder; the one beside the database that ends in `.blobs` is found by itself."
-    )
+    hint = "`--blobs DIR` names the folder; the one beside the database that ends in `.blobs` is found by itself."
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is open without its folder of blobs")
