@@ -137,7 +137,7 @@ def check(made, origin, data, out, result, totals):
         explained = oid in oids or tid in tids or content in contents or (tid, content) in copies
         if not explained and original.get((oid, tid), "missing") in found[oid, tid]:
             # A copy of an undamaged record is damaged: nothing in the file tells which is right, so both are kept.
-            told = [(one.oid, one.tid) for one in result.contradictions if one.field == "data" and not one.repaired]
+            told = [(one.oid, one.tid) for one in result.contradictions if one.field == "oid" and not one.repaired]
             assert (oid, tid) in told, f"{oid:#x} of {tid:016x} has a damaged copy that is not reported"
             totals["kept beside a damaged copy, reported as a contradiction"] += 1
             continue

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Stretch
-from zodbsh.filestorage.structs import COMMITTED, DATA_HEADER, NUMBER, PACKED, TRANSACTION_HEADER, DataHeader
+from zodbsh.filestorage.structs import COMMITTED, NUMBER, PACKED, TRANSACTION_HEADER, DataHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,15 +149,14 @@ class Records:
         """
         record = self.read(position)
         assert record is not None
-        if damaged and self._copied(position, twin):
-            message = f"there is another copy of this record, at {twin}, which holds something else: one is damaged"
-            return Contradiction(position + DATA_HEADER.size, "data", record.oid, record.tid, False, message)
+        copied = damaged and self._copied(position, twin)
         if not record.previous and self._writer.previous(record.oid):
             message = "it points to no revision before it, and there is one: the oid, or the pointer, is wrong"
-        elif twin == position or self._continues(twin) == self._continues(position) == 2:
+        elif twin == position or (self._continues(twin) == self._continues(position) == 2 and not copied):
             return None
         else:
             message = f"its transaction has another record of it, at {twin}: the oid of one is wrong"
+            message += ", or one is a copy whose data is damaged" if copied else ""
         return Contradiction(position, "oid", record.oid, record.tid, False, message)
 
     def _copied(self, position: int, twin: int) -> bool:
