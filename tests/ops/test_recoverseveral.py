@@ -38,6 +38,26 @@ def test_a_record_that_another_seems_to_hold_is_kept(database):
     assert kept == [*sound[:-2], [*sound[-2][:-2], sound[-2][-1]], sound[-1]]
 
 
+def test_a_record_behind_a_cut_is_kept(database):
+    """A record whose end is missing, with the next transaction's beginning, seems to reach into one of that."""
+    db = ZODB.DB(ZODB.FileStorage.FileStorage(database))
+    for changes in ({"a": "a"}, {"b": "b" * 5_000, "c": "c"}, {"c": "last"}):
+        with db.transaction() as connection:
+            for name, text in changes.items():
+                connection.root()[name]["added"] = text
+    db.close()
+    sound, place = records(database), Place(database)
+    ((cut, _, size),), (_, (behind, _, _)) = place.records[-3:-1]
+    # It is no pickle of today, which would have to end as one.
+    place.data[cut + 42] = 0
+    del place.data[cut + 42 + size - 27 : behind]
+    save(database, place.data)
+    run(database)
+    kept = records(f"{database}.new")
+    assert [one for one in kept if one[0] == sound[-2][1]] == [sound[-2][1:]]
+    assert kept[-1] == sound[-1]
+
+
 def test_a_back_pointer_tells_whose_record_it_is(database):
     """The revision before it has the oid of an object of which nothing else is left."""
     sound, place = records(database), Place(database)
