@@ -4,7 +4,8 @@ Where a record's previous pointer leads exactly to a sound record of another
 object, one of three numbers is wrong: its own oid, that record's, or the pointer.
 Each is tried: the one under which least contradicts it is repaired, if the oids
 differ in one byte. What contradicts is counted from the chains of both objects,
-from their back-pointers and from the saved index; where that is even, the oid that nothing refers to is wrong.
+from their back-pointers and from the saved index; where that is even, and no part of the file is lost, the oid
+that nothing refers to is wrong.
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ class _Chains:
     ) -> None:
         self.oids: dict[int, int] = {}
         self._index, self._pointers = index, pointers
+        # Of what is missing, and of what nothing refers to, the rest may be in what is lost.
+        self._whole = len(pointers.lost) == 1
         asked = {oid for one in suspects for oid in (one.oid, one.other)}
         self._links: dict[int, list[_Link]] = {oid: [] for oid in asked}
         reader = Reader(file)
@@ -177,7 +180,7 @@ class _Chains:
         # Two choices of one place may have the same against them.
         best, second, _ = sorted(self._choices(suspect), key=lambda choice: choice[:4])
         if best[:3] == second[:3]:
-            if best.oid is None or second.oid is None:
+            if best.oid is None or second.oid is None or not self._whole:
                 return None
             likely = [one for one in (best, second) if self._referred_for(one, suspect) > 0]
             return likely[0] if len(likely) == 1 else None
@@ -215,7 +218,7 @@ class _Chains:
     def _against(self, oid: int, links: list[_Link]) -> int:
         """Count what contradicts that these are all records of an object."""
         # What is referred to was there.
-        against = int(not links and oid in self._referred)
+        against = int(not links and oid in self._referred and self._whole)
         if links and links[0].previous:
             against += links[0].leads
         origins = {one.origin for one in links}
