@@ -1,5 +1,6 @@
 """What recover makes of several damages that meet in one place."""
 
+import os
 import struct
 
 import pytest
@@ -92,3 +93,17 @@ def test_of_two_copies_that_differ_both_are_kept_and_reported(database):
     assert len(kept[1]) == len(sound[1]) + 1
     assert contents(f"{database}.new")[1][4] == dict(sound[1])
     assert kept[2:] == sound[2:]
+
+
+def test_what_may_be_lost_is_no_reason_to_change_an_oid(database):
+    """The first revision left of a has the root's oid, of which nothing else is left: a's next keeps its own."""
+    sound, place = records(database), Place(database)
+    a = oid_of(database, "a")
+    place.data[4 : place.starts[2]] = bytes(place.starts[2] - 4)
+    first = place.record(2, a)
+    place.data[first : first + 8] = bytes(8)
+    save(database, place.data[: place.starts[-1]])
+    os.unlink(f"{database}.index")
+    result = run(database)
+    assert records(f"{database}.new") == [[(0, sound[2][0][1])], *sound[3:-1]]
+    assert [(one.position, one.repaired) for one in result.contradictions] == [(place.record(3, a), False)]
