@@ -135,6 +135,12 @@ def check(made, origin, data, out, result, totals):
         if original.get((oid, tid), "missing") == content:
             continue
         explained = oid in oids or tid in tids or content in contents or (tid, content) in copies
+        if not explained and original.get((oid, tid), "missing") in found[oid, tid]:
+            # A copy of an undamaged record is damaged: nothing in the file tells which is right, so both are kept.
+            told = [(one.oid, one.tid) for one in result.contradictions if one.field == "oid" and not one.repaired]
+            assert (oid, tid) in told, f"{oid:#x} of {tid:016x} has a damaged copy that is not reported"
+            totals["kept beside a damaged copy, reported as a contradiction"] += 1
+            continue
         assert explained, f"{oid:#x} of {tid:016x} was never there"
         totals["kept though damaged"] += 1
     totals["undamaged"] += len(wanted)
@@ -212,6 +218,12 @@ def test_a_sound_file_contradicts_nothing(tmp_path, no_fsync):
         path = tmp_path / f"{case}.fs"
         with ticking(case):
             histories.history(str(path), seeded(case), steps=30)
+        if path.stat().st_size == len("FS30"):
+            # Deleted and packed: there is nothing to recover, and so it says.
+            with pytest.raises(NothingRecovered):
+                recover(Spec(str(path), "file", path=str(path)), str(tmp_path / "out"), dry_run=True)
+            found["empty"] += 1
+            continue
         result = recover(Spec(str(path), "file", path=str(path)), str(tmp_path / "out"), dry_run=True)
         assert result.clean, f"case {case}: {result.contradictions or result}"
         found["records"] += result.records

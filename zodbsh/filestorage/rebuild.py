@@ -171,7 +171,7 @@ class _Rebuild:
                 positions += list(positions_of(self.reader, start, end))
                 head = start if head is None else head
                 self.kept.append((start, end))
-        self._by_record(tid, head, sorted(positions))
+        self._by_record(tid, head, sorted(positions), damaged=True)
 
     def _sound(self, number: int, shift: int, tid: int, start: int, end: int) -> None:
         """Write a sound transaction, in one piece if no record of it is lost."""
@@ -232,11 +232,13 @@ class _Rebuild:
         """Write what is left of a damaged transaction."""
         self.transactions += 1
         records = self.records
-        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends)
+        known = self._by_record(fragment.tid, fragment.header, fragment.records, ends=fragment.ends, damaged=True)
         place = fragment.records[0] if fragment.header is None else fragment.header
         self.damaged.append(Damaged(fragment.tid, place, self.records - records, known))
 
-    def _by_record(self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False) -> bool:
+    def _by_record(
+        self, tid: int, head: int | None, positions: Sequence[int], *, ends: bool = False, damaged: bool = False
+    ) -> bool:
         """Write a transaction record by record; tell whether its header is the one it had."""
         texts = header_texts(self.reader, head, positions)
         if head is None or texts is None:
@@ -257,7 +259,7 @@ class _Rebuild:
             if record.previous < record.transaction and self.pointers.is_lost(record.previous):
                 self._check_previous(record.oid, tid, record.previous)
             if not packed:
-                self._note(self.records_in.misplaced(position, twin))
+                self._note(self.records_in.misplaced(position, twin, damaged=damaged))
             if self._record(tid, position, record):
                 done += 1
                 self.records += 1

@@ -11,8 +11,9 @@ lower, bytes put in make it higher.
 
 That it ends: each step of the walk takes a whole transaction, and each step of
 the search begins after the one before it; a record that is taken is not
-searched, and the payload of one that is in doubt is searched once, up to
-where it turns out to be wrong. To look back for a header, no byte is read that
+searched, and the payload of one that is in doubt is searched up to where it
+turns out to be wrong, and once more for what it was no payload of; a gap as a
+whole is searched again a fixed number of times at most. To look back for a header, no byte is read that
 lies before the end of the last record taken. So each byte is looked at a
 fixed number of times, by searches that run in C.
 """

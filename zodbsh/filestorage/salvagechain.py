@@ -3,8 +3,9 @@
 Where a record's previous pointer leads exactly to a sound record of another
 object, one of three numbers is wrong: its own oid, that record's, or the pointer.
 Each is tried: the one under which least contradicts it is repaired, if the oids
-differ in one byte. What contradicts is counted from the chains of both objects and
-from the saved index; where that is even, the oid that nothing refers to is wrong.
+differ in one byte. What contradicts is counted from the chains of both objects,
+from their back-pointers and from the saved index; where that is even, and no part of the file is lost, the oid
+that nothing refers to is wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Reader, Stretch
 from zodbsh.filestorage.salvagerecords import record_places
-from zodbsh.filestorage.structs import PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
+from zodbsh.filestorage.structs import DATA_HEADER, PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
 from zodbsh.ids import in_one_byte, oid_text, to_bytes
 
 if TYPE_CHECKING:
@@ -34,12 +35,18 @@ _REFERENCE = rb"[CU]\x08"
 
 
 class _Link(NamedTuple):
-    """A record of a chain; ``origin`` is its place, as pointers count."""
+    """A record of a chain; ``origin`` is its place, as pointers count.
+
+    ``leads`` tells whether its previous pointer leads to what is there, or to where nothing was. ``back`` is its
+    back-pointer, if that leads exactly to a record.
+    """
 
     origin: int
     position: int
     tid: int
     previous: int
+    leads: bool
+    back: int
 
 
 class _Suspect(NamedTuple):
@@ -85,7 +92,7 @@ class _Search:
         self.wrong: list[Contradiction] = []
         self.more = 0
         self._pointers = pointers
-        reader = Reader(file)
+        self._reader = reader = Reader(file)
         for number, part in enumerate(plan.parts):
             if number == 0 and found.columns is not None and found.stretches[:1] == [part]:
                 # Looked at by the engine already.
@@ -117,10 +124,8 @@ class _Search:
             self.more += 1
         else:
             at, before = other
-            link, before_link = (
-                _Link(origin, position, record.tid, previous),
-                _Link(previous, at, before.tid, before.previous),
-            )
+            link = _link(self._reader, self._pointers, origin, position, record)
+            before_link = _link(self._reader, self._pointers, previous, at, before)
             self.suspects.append(_Suspect(record.oid, link, before.oid, before_link))
 
     def _repaired(self, position: int, offset: int, field: str, record: DataHeader, message: str) -> None:
@@ -135,6 +140,8 @@ class _Chains:
     ) -> None:
         self.oids: dict[int, int] = {}
         self._index, self._pointers = index, pointers
+        # Of what is missing, and of what nothing refers to, the rest may be in what is lost.
+        self._whole = len(pointers.lost) == 1
         asked = {oid for one in suspects for oid in (one.oid, one.other)}
         self._links: dict[int, list[_Link]] = {oid: [] for oid in asked}
         reader = Reader(file)
@@ -142,8 +149,7 @@ class _Chains:
             for position in record_places(reader, part):
                 record = reader.record(position)
                 if record is not None and record.oid in asked:
-                    origin = position - part.shift
-                    self._links[record.oid].append(_Link(origin, position, record.tid, record.previous))
+                    self._links[record.oid].append(_link(reader, pointers, position - part.shift, position, record))
         self._referred = _referred(file, asked)
 
     def decide(self, suspect: _Suspect) -> Contradiction | None:
@@ -174,7 +180,7 @@ class _Chains:
         # Two choices of one place may have the same against them.
         best, second, _ = sorted(self._choices(suspect), key=lambda choice: choice[:4])
         if best[:3] == second[:3]:
-            if best.oid is None or second.oid is None:
+            if best.oid is None or second.oid is None or not self._whole:
                 return None
             likely = [one for one in (best, second) if self._referred_for(one, suspect) > 0]
             return likely[0] if len(likely) == 1 else None
@@ -212,11 +218,14 @@ class _Chains:
     def _against(self, oid: int, links: list[_Link]) -> int:
         """Count what contradicts that these are all records of an object."""
         # What is referred to was there.
-        against = int(not links and oid in self._referred)
+        against = int(not links and oid in self._referred and self._whole)
         if links and links[0].previous:
-            against += not self._pointers.is_lost(links[0].previous)
+            against += links[0].leads
+        origins = {one.origin for one in links}
+        # A back-pointer leads to a record of its own object.
+        against += sum(one.back != 0 and one.back not in origins for one in links)
         for one, two in pairwise(links):
-            against += two.previous != one.origin and not self._pointers.is_lost(two.previous)
+            against += two.previous != one.origin and two.leads
             # A transaction has one record of an object.
             against += two.tid == one.tid
         newest = None if self._index is None else self._index.get(oid)
@@ -231,6 +240,13 @@ class _Chains:
         self._links[was].remove(link)
         links = self._links[oid]
         links.insert(bisect_left(links, link), link)
+
+
+def _link(reader: Reader, pointers: Pointers, origin: int, position: int, record: DataHeader) -> _Link:
+    previous, tid = record.previous, record.tid
+    back = 0 if record.length else reader.number(position + DATA_HEADER.size) or 0
+    leads = not pointers.is_lost(previous) or pointers.at(previous, tid) is not None
+    return _Link(origin, position, tid, previous, leads, back if back and pointers.at(back, tid) is not None else 0)
 
 
 def _referred(file: DataFile, oids: set[int]) -> set[int]:

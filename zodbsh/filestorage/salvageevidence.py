@@ -88,7 +88,9 @@ class Evidence:
         """Tell whether another record of its transaction follows a record, or the transaction's length."""
         end, origin = position + record.record_length, record.transaction
         length = self._peek.number(end)
-        # A header stands before the record, within what is searched.
+        # A header stands before the record, within what is searched; or it did before bytes were lost.
+        if self.ends(end, origin):
+            return True
         if length is not None and record.record_length + TRANSACTION_HEADER.size <= length <= end - self._start:
             return True
         following = self._peek.record(end)

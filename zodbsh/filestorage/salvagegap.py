@@ -28,6 +28,8 @@ _PEEK = 4096
 _FAR = 1 << 32
 # No file is larger.
 _FARTHEST = 1 << 48
+# A gap is searched again so often at most, where records that contradict others lie within one another.
+_AGAIN = 16
 
 
 class _Run(NamedTuple):
@@ -83,6 +85,7 @@ class GapSearch:
         self._groups: list[_Group] = []
         # Before this, nothing belongs to what is found from here on.
         self._floor = start
+        self._searched_again = 0
         self.evidence = Evidence(reader, self._peek, marks, start, self._shifts, known)
 
     def run(self) -> tuple[int, int]:
@@ -229,11 +232,19 @@ class GapSearch:
                 self._doubt(last, found, "its length is wrong, or its data is damaged")
                 group.records.extend(run.records)
                 self._floor = last + 1
-                return inside
+                return self._after(last + 1, inside)
             group.ends = header is not None and group.header is not None and header.length == run.end - group.header
         group.records.extend(run.records)
         self._floor = run.end
         return run.end
+
+    def _after(self, start: int, contradiction: int) -> int:
+        """Return where to go on behind the header of a record that something within it contradicts.
+
+        What stands between is no data then, and may hold records that alone did not contradict it.
+        """
+        self._searched_again += contradiction - start
+        return start if self._searched_again <= _AGAIN * (self._limit - self.start) else contradiction
 
     def _group(self, tid: int, origin: int) -> _Group:
         if not self._groups or (self._groups[-1].tid, self._groups[-1].origin) != (tid, origin):

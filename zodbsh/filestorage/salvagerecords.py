@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Stretch
@@ -113,41 +115,54 @@ class Records:
     def ordered(self, head: int | None, positions: Sequence[int]) -> list[int]:
         """Return where records are, of several of one object the surest last: it is the one that is read.
 
-        That is the one whose pointer to the revision before is right; else the one that follows a sound record, as what
-        follows damage may have lost its oid to it.
+        That is the one whose pointer to the revision before is right; else, and of two copies, the one that follows a
+        sound record: what follows damage may have lost its oid to it, and a copy stands behind what it is a copy of.
         """
         header = None if head is None else self._reader.header(head)
         end = 0 if head is None or header is None else head + header.header_length
         ordered = list(positions)
-        found: dict[int, list[tuple[int, bool]]] = {}
+        found: dict[int, list[tuple[int, bool, DataHeader]]] = {}
+        headers: Counter[DataHeader] = Counter()
         for number, position in enumerate(positions):
             record = self.read(position)
             if record is not None:
-                found.setdefault(record.oid, []).append((number, position == end))
+                headers[record] += bool(record.length)
+                found.setdefault(record.oid, []).append((number, position == end, record))
                 end = position + record.record_length
         for places in found.values():
             if len(places) > 1:
-                ranked = [(self._continues(positions[number]), follows, number) for number, follows in places]
-                ranked.sort(key=lambda one: (one[0], one[0] < 2 and one[1]))
-                for (place, _), (_, _, number) in zip(places, ranked, strict=True):
+                ranked = []
+                for number, follows, record in places:
+                    continues = self._continues(positions[number])
+                    ranked.append((continues, (continues < 2 or headers[record] > 1) and follows, number))
+                ranked.sort(key=itemgetter(0, 1))
+                for (place, _, _), (_, _, number) in zip(places, ranked, strict=True):
                     ordered[place] = positions[number]
         return ordered
 
-    def misplaced(self, position: int, twin: int) -> Contradiction | None:
+    def misplaced(self, position: int, twin: int, *, damaged: bool = False) -> Contradiction | None:
         """Tell of a record that says that it is its object's first, and is not; or that has a twin in its transaction.
 
-        Two there may be where two transactions were undone in one: both continue what was before. ``twin`` is where the
-        other one is, or ``position``. What a pack has left may say so, and is not to be asked.
+        Two there may be where two transactions were undone in one: both continue what was before. In a ``damaged``
+        transaction they may also be copies of one record. ``twin`` is where the other one is, or ``position``. What a
+        pack has left may say so, and is not to be asked.
         """
         record = self.read(position)
         assert record is not None
+        copied = damaged and self._copied(position, twin)
         if not record.previous and self._writer.previous(record.oid):
             message = "it points to no revision before it, and there is one: the oid, or the pointer, is wrong"
-        elif twin == position or self._continues(twin) == self._continues(position) == 2:
+        elif twin == position or (self._continues(twin) == self._continues(position) == 2 and not copied):
             return None
         else:
             message = f"its transaction has another record of it, at {twin}: the oid of one is wrong"
+            message += ", or one is a copy whose data is damaged" if copied else ""
         return Contradiction(position, "oid", record.oid, record.tid, False, message)
+
+    def _copied(self, position: int, twin: int) -> bool:
+        """Tell whether two records say the same of themselves, and have data of their own."""
+        record = self.read(position)
+        return position != twin and record is not None and record.length > 0 and record == self.read(twin)
 
     def _continues(self, position: int) -> int:
         """Tell whether a record points to the revision before it: 2 for yes, 1 for perhaps, 0 for no."""
