@@ -171,6 +171,8 @@ def test_the_magic_is_kept_or_guessed(database, magic, assumed):
     save(database, place.data)
     result = run(database)
     assert (result.format, result.assumed is not None) == ("FS21" if magic == b"FS21" else "FS30", assumed)
+    # A guess is a repair, though nothing is lost.
+    assert (result.clean, result.lost_nothing) == (not assumed, True)
     assert result.transactions == 6
     with open(f"{database}.new", "rb") as file:
         assert file.read(4).decode() == result.format

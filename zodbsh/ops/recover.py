@@ -95,7 +95,7 @@ class RecoverResult(NamedTuple):
     @property
     def clean(self) -> bool:
         """Whether nothing was lost, nothing had to be repaired and the new file is sound."""
-        repaired = self.damaged or self.contradictions
+        repaired = self.assumed or self.damaged or self.contradictions
         return self.lost_nothing and not repaired and (self.check is None or self.check.ok)
 
 
