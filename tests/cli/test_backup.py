@@ -212,6 +212,37 @@ def test_interrupted(tmp_path: Path) -> None:
         assert not backups.exists()
 
 
+LATE = """
+import os, signal, sys
+from zodbsh.ops.backups import restore
+number, save_index = int(sys.argv[1]), restore.save_index
+def signalled(*arguments):
+    os.kill(os.getpid(), number)
+    return save_index(*arguments)
+restore.save_index = signalled
+from zodbsh.cli.main import main
+sys.argv = ["zodbsh", *sys.argv[2:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_signal_when_all_was_restored(database: Path, number: signal.Signals, status: int, force: bool) -> None:
+    """Whoever stops a restore when the database has its name reads what was done."""
+    backups, out = database.parent / "backups", database.parent / "out.fs"
+    zodbsh("backup", database, backups)
+    if force:
+        zodbsh("restore", backups, out)
+    words = ["restore", str(backups), str(out), *(["--force"] if force else [])]
+    run = subprocess.run([sys.executable, "-c", LATE, str(int(number)), *words], stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert run.returncode == status
+    assert run.stdout.startswith(f"restored {out} from ")
+    assert ("The file as it was before" in run.stdout) == force
+    assert out.read_bytes() == database.read_bytes()
+
+
 def test_locked(database: Path) -> None:
     """A second backup into the folder is told of the first one: exit status 4."""
     backups = database.parent / "backups"

@@ -165,19 +165,38 @@ def test_nothing_is_overwritten(sample, three):
 
 def test_force_keeps_the_old_ones(sample, three):
     """The file and its blobs stay as `.old`, in the place of earlier ones; a stale index goes."""
-    sample.restore()
+    tids = sorted(three)
+    sample.restore(at=tids[0])
     out = sample.folder / "out.fs"
     before, blobs = out.read_bytes(), blobs_in(f"{out}.blobs")
-    for _ in range(2):
-        result = sample.restore(force=True, at=min(three))
+    for tid in tids[1:]:
+        result = sample.restore(force=True, at=tid)
         assert result.old == f"{out}.old"
-        assert out.read_bytes() == three[min(three)][0]
-        assert blobs_in(f"{out}.blobs") == three[min(three)][1]
+        assert out.read_bytes() == three[tid][0]
+        assert blobs_in(f"{out}.blobs") == three[tid][1]
         assert Path(result.old).read_bytes() == before
         assert blobs_in(f"{out}.blobs.old") == blobs
         assert opened(out, f"{out}.blobs")
         before, blobs = out.read_bytes(), blobs_in(f"{out}.blobs")
     assert not [path.name for path in sample.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_old_that_is_later_is_not_overwritten(sample, three):
+    """A second --force does not cost the original: its `.old` has transactions that the replaced one has not."""
+    sample.restore()
+    out = sample.folder / "out.fs"
+    original = out.read_bytes()
+    sample.restore(force=True, at=min(three))
+    before = out.read_bytes()
+    with pytest.raises(AlreadyExists, match="later transactions") as caught:
+        sample.restore(force=True, at=min(three))
+    assert caught.value.exit_code == 2
+    assert "Move it away" in caught.value.hint
+    assert out.read_bytes() == before
+    old = sample.folder / "out.fs.old"
+    assert old.read_bytes() == original
+    old.rename(sample.folder / "kept.fs")
+    assert sample.restore(force=True).old == str(old)
 
 
 def test_an_index_that_cannot_be_written_is_no_reason_to_fail(sample, three, monkeypatch):
@@ -382,6 +401,12 @@ def test_killed_at_every_call(sample, three, tmp_path_factory, force):
             os.rename(f"{out}.blobs.old", f"{out}.blobs")
         else:
             assert found in (("old", "new") if force else ("none", "new")), number
+        if force and found == "new":
+            # What it replaced is not lost by doing it again.
+            with pytest.raises(AlreadyExists, match="later transactions"):
+                restore(str(folder / "backups"), str(out), at=tid, force=True)
+            assert Path(f"{out}.old").read_bytes() == old[0], number
+            continue
         restore(str(folder / "backups"), str(out), at=tid, force=True)
         assert _look(out, force=True, old=old, new=new) == "new", number
         assert blobs_in(f"{out}.blobs") == new[1], number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -65,12 +66,13 @@ def command(
     from zodbsh.render.backup import warn_quietly
     from zodbsh.render.restore import RestoreView
 
-    result = restore(
-        folder, out, at=tid, force=force, blobs=blobs, with_blobs=not no_blobs, copy_blobs=copy_blobs,
-        progress=output.progress(),
-    )  # fmt: skip
-    report(RestoreView(result), output)
-    warn_quietly(result.findings, output)
+    with ExitStack() as hold:
+        result = restore(
+            folder, out, at=tid, force=force, blobs=blobs, with_blobs=not no_blobs, copy_blobs=copy_blobs, hold=hold,
+            progress=output.progress(),
+        )  # fmt: skip
+        report(RestoreView(result), output)
+        warn_quietly(result.findings, output)
     return ExitCode.FINDINGS if result.findings else ExitCode.OK
 
 
