@@ -141,6 +141,31 @@ def test_repozos_folder_has_no_manifests(sample, three):
         sample.restore()
 
 
+@pytest.mark.parametrize("suffix", ["manifest", "dat"])
+def test_a_step_that_nothing_vouches_for(sample, three, suffix):
+    """It is restored, and named: a byte that rotted in it shows to nobody. gzip has a checksum of its own."""
+    folder = Path(sample.backups)
+    for path in [*folder.glob("*.manifest"), *folder.glob("*.dat")]:
+        if path.suffix != ".manifest" or suffix == "dat":
+            path.unlink()
+    if suffix == "manifest":
+        assert sample.restore().findings == ()
+        max(folder.glob("*.manifest")).unlink()
+    newest = max(folder.glob("*.deltafs"))
+    content = bytearray(newest.read_bytes())
+    content[-200] ^= 1
+    newest.write_bytes(content)
+    found = sample.restore(name="rotten.fs").findings
+    first = min(folder.glob("*.fs"))
+    assert [finding.kind for finding in found] == ["step-unchecked"] * len(found)
+    names = [newest] if suffix == "manifest" else [first, newest]
+    assert [finding.message.partition(":")[0] for finding in found] == list(map(str, names))
+    assert stream(sample.backups, io.BytesIO()).findings == found
+    said = [text for text in check_backups(sample.backups).not_checked if "neither a manifest nor a .dat" in text]
+    assert len(said) == 1
+    assert "MD5" not in said[0]
+
+
 def test_nothing_is_overwritten(sample, three):
     """Not the file, not the remains of another database, not a folder of blobs."""
     for name in ("out.fs", "out.fs.index", "out.fs.old", "out.fs.stage", "out.fs.blobs/x"):

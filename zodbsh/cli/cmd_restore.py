@@ -51,7 +51,8 @@ def command(
     complete and was checked; nothing is overwritten without --force. With --at the
     database ends with the last transaction that is not later.
 
-    Exit status 1: the backup lacks files of blobs; 6: it is damaged, nothing was written.
+    Exit status 1: the backup lacks files of blobs, or nothing tells whether a step of
+    it is what was written; 6: it is damaged, nothing was written.
     """
     tid = MAX_ID if at is None else at
     if to_stdout:
@@ -85,5 +86,7 @@ def _to_stdout(folder: str, tid: int, output: Output) -> ExitCode:
     result = restore_stream(folder, stream, at=tid, progress=output.progress())
     if result.blobs:
         output.note(f"without {result.blobs:,} blobs: `zodbsh restore {quote(folder)} OUT` restores them, too")
+    for finding in result.findings:
+        output.warn(f"{finding.kind}: {finding.message}")
     sys.stdout.flush()
-    return ExitCode.OK
+    return ExitCode.FINDINGS if result.findings else ExitCode.OK

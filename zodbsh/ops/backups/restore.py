@@ -25,7 +25,7 @@ from zodbsh.ops.backups.blobrevisions import blob_revisions
 from zodbsh.ops.backups.chain import Piece, damaged, pieces, recorded_blobs
 from zodbsh.ops.backups.restoreblobs import NewBlobs
 from zodbsh.ops.backups.restoreplace import OLD, blobs_of, check_old, check_owner, check_places, place_of
-from zodbsh.ops.backups.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore
+from zodbsh.ops.backups.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore, unchecked
 from zodbsh.ops.backups.scan import Scan, SourceDamaged, scan_source
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import failing_well, require_room, staged, uninterrupted
@@ -36,7 +36,7 @@ class RestoreResult(NamedTuple):
 
     ``cut`` is how many bytes of the step are later than the time asked for. ``old`` is where the database stays that
     was in the way, ``old_blobs`` its blobs, ``blob_folder`` where the blobs are (None: there are none).
-    ``findings`` are blobs that the backup has not got.
+    ``findings`` are blobs that the backup has not got, and steps that nothing vouches for.
     """
 
     folder: str
@@ -102,7 +102,7 @@ def stream(path: str, out: BinaryIO, *, at: int = MAX_ID, progress: Progress = S
     left_out = sum(1 for blob in recorded_blobs(plan.pieces).values() if blob.tid <= found.last_tid)
     return RestoreResult(
         path, None, last.step.name, found.end, (last.end or found.end) - found.end, found.transactions,
-        found.last_tid, None, left_out, 0, None, None,
+        found.last_tid, None, left_out, 0, None, None, unchecked(plan),
     )  # fmt: skip
 
 
@@ -165,7 +165,8 @@ class _Restoring:
         save_index(real, scan.end, scan.columns)
         return RestoreResult(
             plan.folder.path, out, plan.pieces[-1].step.name, scan.end, size - scan.end, len(scan.ends), scan.last_tid,
-            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, blobs.old, tuple(blobs.findings),
+            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, blobs.old,
+            (*unchecked(plan), *blobs.findings),
         )  # fmt: skip
 
     @property

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound, Folder, read_folder, stamp_time
+from zodbsh.findings import Finding
 from zodbsh.ids import MAX_ID, tid_text
 from zodbsh.ops.backups.chain import Piece, check_order, facts, pieces
 from zodbsh.times import tid_time, time_text
@@ -82,6 +83,16 @@ def _sound(plan: Plan) -> Plan:
                 hint="Without that file the database is restored by its MD5, and the blobs that other manifests name.",
             )
     return plan
+
+
+def unchecked(plan: Plan) -> tuple[Finding, ...]:
+    """Return a finding for each step that is read of which nothing says what was written."""
+    what = "neither a manifest nor a line in .dat says what was written: no more than its framing was checked"
+    return tuple(
+        Finding("step-unchecked", None, None, None, f"{piece.path}: {what}")
+        for piece in plan.pieces
+        if not piece.is_vouched
+    )
 
 
 def _is_after(chain: list[Piece], moment: datetime) -> bool:
