@@ -21,6 +21,7 @@ from faults import at_call, failing_with, killed_at
 from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.errors import StorageIOError, UsageError
 from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound
+from zodbsh.ids import MAX_ID, tid_text
 from zodbsh.ops.backups.check import check_backups
 from zodbsh.ops.backups.restore import restore, stream
 from zodbsh.publish import AlreadyExists, DiskFullError, OutcomeUnknown
@@ -290,6 +291,27 @@ def test_a_missing_increment(sample, three):
     second.unlink()
     with pytest.raises(BackupDamaged, match="a step before it is missing"):
         sample.restore()
+
+
+@pytest.mark.parametrize("suffixes", [(), ("manifest",), ("manifest", "dat")])
+def test_what_comes_before_a_missing_increment(sample, three, suffixes):
+    """--at reaches it, and the error about what comes later says so."""
+    folder = Path(sample.backups)
+    min(folder.glob("*.deltafsz")).unlink()
+    for suffix in suffixes:
+        for path in folder.glob(f"*.{suffix}"):
+            path.unlink()
+    first = min(three)
+    assert sample.restored(at=first)[0] == three[first][0]
+    if "dat" in suffixes:
+        # Nothing says where the last one begins: its first transaction does.
+        with pytest.raises(BackupDamaged):
+            sample.restore()
+        return
+    for at in (max(three), first + 1, MAX_ID):
+        with pytest.raises(BackupDamaged, match="a step before it is missing") as caught:
+            sample.restore(at=at)
+        assert f"--at {tid_text(first)}`" in caught.value.hint
 
 
 def test_a_damaged_manifest(sample, three):
