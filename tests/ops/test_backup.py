@@ -36,6 +36,23 @@ from zodbsh.publish import DiskFullError, OutcomeUnknown
 from zodbsh.source.file import FileSource
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_lost_full_backup(sample, full):
+    """What belonged to it is named, once: there was one."""
+    for _ in range(2):
+        sample.change()
+        sample.backup()
+    (lost,) = Path(sample.backups).glob("*.fs")
+    lost.unlink()
+    result = sample.backup(full=full)
+    assert (result.kind, result.reason) == ("full", "--full" if full else "the last one is lost")
+    (finding,) = result.findings
+    assert finding.kind == "backup-damaged"
+    assert f"the full backup that {lost.with_suffix('.dat')} (and 3 more) belongs to is missing" in finding.message
+    assert sample.backup().findings == ()
+    assert sample.restored() == sample.state()
+
+
 def test_full_then_increment_then_nothing(sample):
     """The first backup is full, then what is new, then nothing is written."""
     first = sample.backup()

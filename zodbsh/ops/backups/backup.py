@@ -22,7 +22,7 @@ from zodbsh.filestorage.repository import BackupDamaged, Folder, Step, parse_ste
 from zodbsh.findings import Finding
 from zodbsh.ops.backups.blobs import Taken
 from zodbsh.ops.backups.chain import Piece, end_of, pieces, recorded_blobs
-from zodbsh.ops.backups.folder import backup_folder
+from zodbsh.ops.backups.folder import backup_folder, lost_full
 from zodbsh.ops.backups.judge import judge
 from zodbsh.ops.backups.mend import mend
 from zodbsh.ops.backups.prune import Pruned, prune, sweep
@@ -123,7 +123,7 @@ class _Run:
         chains = [pieces(folder, chain) for chain in folder.chains]
         chain = chains[-1] if chains else []
         known = {key: blob for found in chains for key, blob in recorded_blobs(found).items()}
-        verdict = judge(job, chains, scan, full=full, quick=quick)
+        verdict = judge(job, chains, scan, full=full, quick=quick, lost=lost_full(folder))
         if verdict.damage:
             self._find("backup-damaged", f"{verdict.damage}; this backup is full, so that nothing depends on it")
         reason = verdict.reason
