@@ -58,6 +58,12 @@ def test_quiet(database: Path) -> None:
     """From cron nothing is printed where all went well."""
     run = zodbsh("backup", database, database.parent / "backups", "-q")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    run = zodbsh("backup", "--verify", database.parent / "backups", "-q")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    next((database.parent / "backups").glob("*.index")).unlink()
+    run = zodbsh("backup", "--verify", database.parent / "backups", "-q")
+    assert run.returncode == ExitCode.FINDINGS
+    assert "is missing" in run.stdout
     run = zodbsh("restore", database.parent / "backups", database.parent / "out.fs", "-q")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 

@@ -115,5 +115,6 @@ def _look(
 
     result = check_backups(folder, progress=output.progress())
     with suppress(BrokenPipeError):
-        emit(BackupCheckView(result), output)
+        # Where something was found, cron is to send it.
+        (report if result.ok else emit)(BackupCheckView(result), output)
     return ExitCode.OK if result.ok else ExitCode.FINDINGS
