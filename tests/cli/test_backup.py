@@ -155,6 +155,7 @@ def test_a_damaged_backup_on_stdout(database: Path) -> None:
         (("restore", ".", "out.fs"), ExitCode.USAGE),
         (("restore", "my.fs", "out.fs"), ExitCode.NOT_FOUND),
         (("restore", ".", "my.fs"), ExitCode.USAGE),
+        (("restore", ".", "-"), ExitCode.USAGE),
         (("restore", ".", "out.fs", "--blobs", "x", "--no-blobs"), ExitCode.USAGE),
     ],
 )

@@ -109,6 +109,9 @@ def test_a_file(sample):
         list_backups(sample.path)
     assert "is a file" in found.value.message
     assert "makes it" not in found.value.hint
+    with pytest.raises(BackupNotFound) as nowhere:
+        restore(sample.backups + "2", str(sample.folder / "new.fs"))
+    assert "first" not in nowhere.value.hint
     with pytest.raises(NoPlace, match="is no folder"):
         backup(sample.spec, os.path.join(sample.path, "new"))
 

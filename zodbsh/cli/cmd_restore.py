@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         "zodbsh restore /backups/mydata --to-stdout | zstd > mydata.fs.zst",
     )
 )
-@click.argument("folder", metavar="DIR", type=click.Path())
-@click.argument("out", metavar="OUT", type=click.Path(), required=False)
+@click.argument("folder", metavar="DIR", type=click.Path(readable=False))
+@click.argument("out", metavar="OUT", type=click.Path(readable=False), required=False)
 @click.option("--at", type=options.TIME, help="The newest state at or before this time.")
 @click.option("--force", is_flag=True, help="Replace OUT; it stays as `.old`.")
 @click.option("--to-stdout", is_flag=True, help="Write the file to stdout, without blobs.")
@@ -61,6 +61,10 @@ def command(
         return _to_stdout(folder, tid, output)
     if out is None:
         raise UsageError("where to?", hint=f"`zodbsh restore {quote(folder)} OUT`, or --to-stdout.")
+    if out == "-":
+        raise UsageError(
+            "`-` is no name for a database", hint="`--to-stdout` writes to stdout; a file of that name is `./-`."
+        )
     if no_blobs and blobs is not None:
         raise UsageError("--blobs and --no-blobs exclude each other")
     from zodbsh.ops.backups.restore import restore
