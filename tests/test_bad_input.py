@@ -399,6 +399,26 @@ def test_no_permission(database: Path, name: str) -> None:
     assert picture_of_names(database.parent) == before
 
 
+@pytest.mark.parametrize(
+    "words", [["restore", "closed", "new.fs"], ["backup", "--list", "closed"], ["backup", "{}", "closed"]]
+)
+def test_a_closed_folder_of_backups(database: Path, words: list[str]) -> None:
+    """One that this user may not read or write: exit 7, and a hint at whose it is."""
+    settings = {}
+    if os.geteuid() == 0:
+        settings = {"preexec_fn": without_privileges}
+        try:
+            subprocess.run([sys.executable, "-c", ""], check=True, **settings)
+        except subprocess.SubprocessError:
+            pytest.skip("root cannot give up its privileges here")
+    closed = database.parent / "closed"
+    closed.mkdir(mode=0)
+    run = on(database, [str(closed) if word == "closed" else word for word in words], **settings)
+    assert_error(run, ExitCode.IO)
+    assert "Permission denied" in run.stderr
+    assert "hint: Run it as the user" in run.stderr
+
+
 @pytest.mark.parametrize("name", ["run --commit", "pack"])
 def test_a_folder_that_cannot_be_written(database: Path, name: str) -> None:
     """A folder where no lock can be made: exit 7 to write, while reading works."""

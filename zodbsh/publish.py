@@ -22,6 +22,8 @@ from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
 Write = Callable[[BinaryIO], None]
 Verify = Callable[[str], None]
 
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_ALLOWED = "Run it as the user that the file and its folder belong to; `ls -ld` shows who that is."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # AT_FDCWD and RENAME_EXCHANGE of Linux.
 _HERE, _EXCHANGE = -100, 2
@@ -141,7 +143,9 @@ def failing_well(path: str, doing: str) -> Iterator[None]:
         kind = DiskFullError if exc.errno in _FULL else StorageIOError
         name = os.fsdecode(exc.filename2 or exc.filename or "")
         where = f" ({name})" if name and name != path and not name.endswith(".new") else ""
-        raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}{where}") from exc
+        # A full disk has a hint of its own.
+        hint = _NOT_ALLOWED if exc.errno in _DENIED else None
+        raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}{where}", hint=hint) from exc
 
 
 def link_or_copy(source: str, target: str) -> bool:

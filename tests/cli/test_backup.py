@@ -52,6 +52,12 @@ def test_quiet(database: Path) -> None:
     """From cron nothing is printed where all went well."""
     run = zodbsh("backup", database, database.parent / "backups", "-q")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    run = zodbsh("backup", "--verify", database.parent / "backups", "-q")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    next((database.parent / "backups").glob("*.index")).unlink()
+    run = zodbsh("backup", "--verify", database.parent / "backups", "-q")
+    assert run.returncode == ExitCode.FINDINGS
+    assert "is missing" in run.stdout
     run = zodbsh("restore", database.parent / "backups", database.parent / "out.fs", "-q")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
@@ -143,6 +149,7 @@ def test_a_damaged_backup_on_stdout(database: Path) -> None:
         (("restore", ".", "out.fs"), ExitCode.USAGE),
         (("restore", "my.fs", "out.fs"), ExitCode.NOT_FOUND),
         (("restore", ".", "my.fs"), ExitCode.USAGE),
+        (("restore", ".", "-"), ExitCode.USAGE),
         (("restore", ".", "out.fs", "--blobs", "x", "--no-blobs"), ExitCode.USAGE),
     ],
 )
@@ -204,6 +211,37 @@ def test_interrupted(tmp_path: Path) -> None:
         assert process.returncode in (ExitCode.INTERRUPT, ExitCode.TERMINATE)
         assert "Traceback" not in error
         assert not backups.exists()
+
+
+LATE = """
+import os, signal, sys
+from zodbsh.ops.backups import restore
+number, save_index = int(sys.argv[1]), restore.save_index
+def signalled(*arguments):
+    os.kill(os.getpid(), number)
+    return save_index(*arguments)
+restore.save_index = signalled
+from zodbsh.cli.main import main
+sys.argv = ["zodbsh", *sys.argv[2:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_signal_when_all_was_restored(database: Path, number: signal.Signals, status: int, force: bool) -> None:
+    """Whoever stops a restore when the database has its name reads what was done."""
+    backups, out = database.parent / "backups", database.parent / "out.fs"
+    zodbsh("backup", database, backups)
+    if force:
+        zodbsh("restore", backups, out)
+    words = ["restore", str(backups), str(out), *(["--force"] if force else [])]
+    run = subprocess.run([sys.executable, "-c", LATE, str(int(number)), *words], stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert run.returncode == status
+    assert run.stdout.startswith(f"restored {out} from ")
+    assert ("The file as it was before" in run.stdout) == force
+    assert out.read_bytes() == database.read_bytes()
 
 
 def test_locked(database: Path) -> None:

@@ -15,7 +15,7 @@ MAKERS = {"Finding", "_find", "_blob"}
 SECTIONS = {
     "backup": ("ops/backups/backup.py", "ops/backups/mend.py"),
     "backup --verify": ("ops/backups/check.py",),
-    "restore": ("ops/backups/restore.py", "ops/backups/restoreblobs.py"),
+    "restore": ("ops/backups/restore.py", "ops/backups/restoreplan.py", "ops/backups/restoreblobs.py"),
 }
 
 

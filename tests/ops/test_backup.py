@@ -36,6 +36,23 @@ from zodbsh.publish import DiskFullError, OutcomeUnknown
 from zodbsh.source.file import FileSource
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_lost_full_backup(sample, full):
+    """What belonged to it is named, once: there was one."""
+    for _ in range(2):
+        sample.change()
+        sample.backup()
+    (lost,) = Path(sample.backups).glob("*.fs")
+    lost.unlink()
+    result = sample.backup(full=full)
+    assert (result.kind, result.reason) == ("full", "--full" if full else "the last one is lost")
+    (finding,) = result.findings
+    assert finding.kind == "backup-damaged"
+    assert f"the full backup that {lost.with_suffix('.dat')} (and 3 more) belongs to is missing" in finding.message
+    assert sample.backup().findings == ()
+    assert sample.restored() == sample.state()
+
+
 def test_full_then_increment_then_nothing(sample):
     """The first backup is full, then what is new, then nothing is written."""
     first = sample.backup()
@@ -356,14 +373,44 @@ def test_blobs_of_an_unknown_folder(sample):
     ]
 
 
-def test_another_databases_blobs(sample, tmp_path):
-    """Two databases do not share a folder of backups: a blob of the same name and other content is refused."""
+def test_a_bad_blob_beside_the_database(sample):
+    """The backup keeps its good copy, whatever kind of backup it is, and the database's file is named."""
+    state = sample.state()
     sample.backup(copy_blobs=True)
     (path,) = Path(sample.blobs).rglob("*.blob")
     os.chmod(path, 0o600)
     path.write_bytes(b"other")
-    with pytest.raises(BlobConflict):
+    for full in (True, False):
+        result = sample.backup(full=full)
+        (finding,) = result.findings
+        assert (finding.kind, finding.message.startswith(f"{path} has 5 bytes")) == ("blob-damaged", True)
+        assert sample.restored() == state
+    (kept,) = Path(sample.backups, "blobs").rglob("*.blob")
+    os.chmod(kept, 0o600)
+    kept.write_bytes(b"bad, too")
+    with pytest.raises(BlobConflict, match=str(path)):
         sample.backup(full=True)
+
+
+def test_an_unreadable_blob_beside_the_database(sample, monkeypatch):
+    """It ends no backup: the file is named, and taken when it can be read."""
+    (path,) = Path(sample.blobs).rglob("*.blob")
+    state = sample.state()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda name, mode: name != str(path))
+        for kind in ("full", "none"):
+            result = sample.backup()
+            assert result.kind == kind
+            (finding,) = result.findings
+            assert (finding.kind, finding.message) == ("blob-missing", f"{path} cannot be read")
+    assert sample.backup().findings == ()
+    assert sample.restored() == state
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda name, mode: name != str(path))
+        for full in (False, True):
+            (finding,) = sample.backup(full=full).findings
+            assert (finding.kind, finding.message.partition(":")[0]) == ("blob-damaged", f"{path} cannot be read")
+    assert sample.restored() == state
 
 
 def test_another_database(sample, tmp_path):

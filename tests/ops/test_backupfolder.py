@@ -1,5 +1,6 @@
 """Where backups may go; a new folder goes again where no backup comes into it."""
 
+import errno
 import fcntl
 import os
 import re
@@ -22,11 +23,31 @@ from zodbsh.ops.backups.listing import list_backups
 from zodbsh.ops.backups.lock import FolderBusy
 from zodbsh.ops.backups.restore import restore
 from zodbsh.ops.backups.scan import SourceDamaged
-from zodbsh.publish import OutcomeUnknown
+from zodbsh.publish import DiskFullError, OutcomeUnknown
 
 
 def listing(folder):
     return sorted((str(path), path.is_file() and path.read_bytes()) for path in Path(folder).rglob("*"))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_disk_that_is_full_at_the_lock(sample, monkeypatch, is_new):
+    """Not even the lock stays: a new folder goes again, an empty one is empty."""
+    if not is_new:
+        os.mkdir(sample.backups)
+    write = os.write
+
+    def full(descriptor, data):
+        if data == f"{os.getpid()}\n".encode():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(DiskFullError):
+            sample.backup()
+    assert not os.path.exists(sample.backups) if is_new else not os.listdir(sample.backups)
+    sample.backup()
 
 
 @pytest.mark.parametrize("place", ["", "new", "0x00", "0x00/0x00"])
@@ -88,6 +109,9 @@ def test_a_file(sample):
         list_backups(sample.path)
     assert "is a file" in found.value.message
     assert "makes it" not in found.value.hint
+    with pytest.raises(BackupNotFound) as nowhere:
+        restore(sample.backups + "2", str(sample.folder / "new.fs"))
+    assert "first" not in nowhere.value.hint
     with pytest.raises(NoPlace, match="is no folder"):
         backup(sample.spec, os.path.join(sample.path, "new"))
 

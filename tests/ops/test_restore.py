@@ -21,6 +21,7 @@ from faults import at_call, failing_with, killed_at
 from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.errors import StorageIOError, UsageError
 from zodbsh.filestorage.repository import BackupDamaged, BackupNotFound
+from zodbsh.ids import MAX_ID, tid_text
 from zodbsh.ops.backups.check import check_backups
 from zodbsh.ops.backups.restore import restore, stream
 from zodbsh.publish import AlreadyExists, DiskFullError, OutcomeUnknown
@@ -141,6 +142,31 @@ def test_repozos_folder_has_no_manifests(sample, three):
         sample.restore()
 
 
+@pytest.mark.parametrize("suffix", ["manifest", "dat"])
+def test_a_step_that_nothing_vouches_for(sample, three, suffix):
+    """It is restored, and named: a byte that rotted in it shows to nobody. gzip has a checksum of its own."""
+    folder = Path(sample.backups)
+    for path in [*folder.glob("*.manifest"), *folder.glob("*.dat")]:
+        if path.suffix != ".manifest" or suffix == "dat":
+            path.unlink()
+    if suffix == "manifest":
+        assert sample.restore().findings == ()
+        max(folder.glob("*.manifest")).unlink()
+    newest = max(folder.glob("*.deltafs"))
+    content = bytearray(newest.read_bytes())
+    content[-200] ^= 1
+    newest.write_bytes(content)
+    found = sample.restore(name="rotten.fs").findings
+    first = min(folder.glob("*.fs"))
+    assert [finding.kind for finding in found] == ["step-unchecked"] * len(found)
+    names = [newest] if suffix == "manifest" else [first, newest]
+    assert [finding.message.partition(":")[0] for finding in found] == list(map(str, names))
+    assert stream(sample.backups, io.BytesIO()).findings == found
+    said = [text for text in check_backups(sample.backups).not_checked if "neither a manifest nor a .dat" in text]
+    assert len(said) == 1
+    assert "MD5" not in said[0]
+
+
 def test_nothing_is_overwritten(sample, three):
     """Not the file, not the remains of another database, not a folder of blobs."""
     for name in ("out.fs", "out.fs.index", "out.fs.old", "out.fs.stage", "out.fs.blobs/x"):
@@ -165,19 +191,38 @@ def test_nothing_is_overwritten(sample, three):
 
 def test_force_keeps_the_old_ones(sample, three):
     """The file and its blobs stay as `.old`, in the place of earlier ones; a stale index goes."""
-    sample.restore()
+    tids = sorted(three)
+    sample.restore(at=tids[0])
     out = sample.folder / "out.fs"
     before, blobs = out.read_bytes(), blobs_in(f"{out}.blobs")
-    for _ in range(2):
-        result = sample.restore(force=True, at=min(three))
+    for tid in tids[1:]:
+        result = sample.restore(force=True, at=tid)
         assert result.old == f"{out}.old"
-        assert out.read_bytes() == three[min(three)][0]
-        assert blobs_in(f"{out}.blobs") == three[min(three)][1]
+        assert out.read_bytes() == three[tid][0]
+        assert blobs_in(f"{out}.blobs") == three[tid][1]
         assert Path(result.old).read_bytes() == before
         assert blobs_in(f"{out}.blobs.old") == blobs
         assert opened(out, f"{out}.blobs")
         before, blobs = out.read_bytes(), blobs_in(f"{out}.blobs")
     assert not [path.name for path in sample.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_old_that_is_later_is_not_overwritten(sample, three):
+    """A second --force does not cost the original: its `.old` has transactions that the replaced one has not."""
+    sample.restore()
+    out = sample.folder / "out.fs"
+    original = out.read_bytes()
+    sample.restore(force=True, at=min(three))
+    before = out.read_bytes()
+    with pytest.raises(AlreadyExists, match="later transactions") as caught:
+        sample.restore(force=True, at=min(three))
+    assert caught.value.exit_code == 2
+    assert "Move it away" in caught.value.hint
+    assert out.read_bytes() == before
+    old = sample.folder / "out.fs.old"
+    assert old.read_bytes() == original
+    old.rename(sample.folder / "kept.fs")
+    assert sample.restore(force=True).old == str(old)
 
 
 def test_an_index_that_cannot_be_written_is_no_reason_to_fail(sample, three, monkeypatch):
@@ -246,6 +291,27 @@ def test_a_missing_increment(sample, three):
     second.unlink()
     with pytest.raises(BackupDamaged, match="a step before it is missing"):
         sample.restore()
+
+
+@pytest.mark.parametrize("suffixes", [(), ("manifest",), ("manifest", "dat")])
+def test_what_comes_before_a_missing_increment(sample, three, suffixes):
+    """--at reaches it, and the error about what comes later says so."""
+    folder = Path(sample.backups)
+    min(folder.glob("*.deltafsz")).unlink()
+    for suffix in suffixes:
+        for path in folder.glob(f"*.{suffix}"):
+            path.unlink()
+    first = min(three)
+    assert sample.restored(at=first)[0] == three[first][0]
+    if "dat" in suffixes:
+        # Nothing says where the last one begins: its first transaction does.
+        with pytest.raises(BackupDamaged):
+            sample.restore()
+        return
+    for at in (max(three), first + 1, MAX_ID):
+        with pytest.raises(BackupDamaged, match="a step before it is missing") as caught:
+            sample.restore(at=at)
+        assert f"--at {tid_text(first)}`" in caught.value.hint
 
 
 def test_a_damaged_manifest(sample, three):
@@ -382,6 +448,12 @@ def test_killed_at_every_call(sample, three, tmp_path_factory, force):
             os.rename(f"{out}.blobs.old", f"{out}.blobs")
         else:
             assert found in (("old", "new") if force else ("none", "new")), number
+        if force and found == "new":
+            # What it replaced is not lost by doing it again.
+            with pytest.raises(AlreadyExists, match="later transactions"):
+                restore(str(folder / "backups"), str(out), at=tid, force=True)
+            assert Path(f"{out}.old").read_bytes() == old[0], number
+            continue
         restore(str(folder / "backups"), str(out), at=tid, force=True)
         assert _look(out, force=True, old=old, new=new) == "new", number
         assert blobs_in(f"{out}.blobs") == new[1], number

@@ -115,10 +115,16 @@ def test_blobs_that_a_killed_restore_has_left(one):
     db = ZODB.DB(ZODB.FileStorage.FileStorage(one.path, blob_dir=one.blobs))
     with db.transaction() as connection:
         connection.root()["another"] = Blob(b"another")
+    replaced = one.content()
+    with db.transaction() as connection:
+        del connection.root()["another"]
     db.close()
     (path,) = [path for path in Path(one.blobs).rglob("*.blob") if path.read_bytes() == b"another"]
+    one.pack()
+    one.backup()
     restore(one.backups, one.path, force=True, blobs=one.blobs)
     restored = blobs_in(one.blobs)
+    Path(f"{one.path}.old").write_bytes(replaced)
     _leave(path)
     restore(one.backups, one.path, force=True, blobs=one.blobs)
     assert blobs_in(one.blobs) == restored
@@ -129,7 +135,7 @@ def test_blobs_that_a_killed_restore_has_left(one):
 
 
 def _leave(path):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"another")
 
 

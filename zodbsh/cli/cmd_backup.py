@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("database", cls=options.DatabaseArgument, metavar="DATABASE", required=False)
-@click.argument("folder", metavar="DIR", type=click.Path(), required=False)
+@click.argument("folder", metavar="DIR", type=click.Path(readable=False), required=False)
 @click.option("--full", is_flag=True, help="A full backup, also where an increment would do.")
 @click.option("--quick", is_flag=True, help="Do not read the last backup's files before going on.")
 @click.option("--compress", is_flag=True, help="Compress with gzip.")
@@ -115,5 +115,6 @@ def _look(
 
     result = check_backups(folder, progress=output.progress())
     with suppress(BrokenPipeError):
-        emit(BackupCheckView(result), output)
+        # Where something was found, cron is to send it.
+        (report if result.ok else emit)(BackupCheckView(result), output)
     return ExitCode.OK if result.ok else ExitCode.FINDINGS

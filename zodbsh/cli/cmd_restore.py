@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
         "zodbsh restore /backups/mydata --to-stdout | zstd > mydata.fs.zst",
     )
 )
-@click.argument("folder", metavar="DIR", type=click.Path())
-@click.argument("out", metavar="OUT", type=click.Path(), required=False)
+@click.argument("folder", metavar="DIR", type=click.Path(readable=False))
+@click.argument("out", metavar="OUT", type=click.Path(readable=False), required=False)
 @click.option("--at", type=options.TIME, help="The newest state at or before this time.")
 @click.option("--force", is_flag=True, help="Replace OUT; it stays as `.old`.")
 @click.option("--to-stdout", is_flag=True, help="Write the file to stdout, without blobs.")
@@ -50,7 +51,8 @@ def command(
     complete and was checked; nothing is overwritten without --force. With --at the
     database ends with the last transaction that is not later.
 
-    Exit status 1: the backup lacks files of blobs; 6: it is damaged, nothing was written.
+    Exit status 1: the backup lacks files of blobs, or nothing tells whether a step of
+    it is what was written; 6: it is damaged, nothing was written.
     """
     tid = MAX_ID if at is None else at
     if to_stdout:
@@ -59,18 +61,23 @@ def command(
         return _to_stdout(folder, tid, output)
     if out is None:
         raise UsageError("where to?", hint=f"`zodbsh restore {quote(folder)} OUT`, or --to-stdout.")
+    if out == "-":
+        raise UsageError(
+            "`-` is no name for a database", hint="`--to-stdout` writes to stdout; a file of that name is `./-`."
+        )
     if no_blobs and blobs is not None:
         raise UsageError("--blobs and --no-blobs exclude each other")
     from zodbsh.ops.backups.restore import restore
     from zodbsh.render.backup import warn_quietly
     from zodbsh.render.restore import RestoreView
 
-    result = restore(
-        folder, out, at=tid, force=force, blobs=blobs, with_blobs=not no_blobs, copy_blobs=copy_blobs,
-        progress=output.progress(),
-    )  # fmt: skip
-    report(RestoreView(result), output)
-    warn_quietly(result.findings, output)
+    with ExitStack() as hold:
+        result = restore(
+            folder, out, at=tid, force=force, blobs=blobs, with_blobs=not no_blobs, copy_blobs=copy_blobs, hold=hold,
+            progress=output.progress(),
+        )  # fmt: skip
+        report(RestoreView(result), output)
+        warn_quietly(result.findings, output)
     return ExitCode.FINDINGS if result.findings else ExitCode.OK
 
 
@@ -83,5 +90,7 @@ def _to_stdout(folder: str, tid: int, output: Output) -> ExitCode:
     result = restore_stream(folder, stream, at=tid, progress=output.progress())
     if result.blobs:
         output.note(f"without {result.blobs:,} blobs: `zodbsh restore {quote(folder)} OUT` restores them, too")
+    for finding in result.findings:
+        output.warn(f"{finding.kind}: {finding.message}")
     sys.stdout.flush()
-    return ExitCode.OK
+    return ExitCode.FINDINGS if result.findings else ExitCode.OK

@@ -126,11 +126,13 @@ def read_folder(path: str) -> Folder:
     try:
         names = sorted(os.listdir(path))
     except FileNotFoundError as exc:
-        raise BackupNotFound(f"no such folder: {path}", hint="The first `zodbsh backup` makes it.") from exc
+        raise BackupNotFound(f"no such folder: {path}") from exc
     except NotADirectoryError as exc:
         raise BackupNotFound(f"{path} is a file, not a folder of backups") from exc
     except OSError as exc:
-        raise StorageIOError(f"cannot read {path}: {exc.strerror or exc}") from exc
+        denied = "Run it as the user that the folder belongs to; `ls -ld` shows who that is."
+        hint = denied if isinstance(exc, PermissionError) else None
+        raise StorageIOError(f"cannot read {path}: {exc.strerror or exc}", hint=hint) from exc
     chains: list[list[Step]] = []
     lost: list[Step] = []
     beside, leftovers, foreign = set(), [], []

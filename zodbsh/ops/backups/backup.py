@@ -22,7 +22,7 @@ from zodbsh.filestorage.repository import BackupDamaged, Folder, Step, parse_ste
 from zodbsh.findings import Finding
 from zodbsh.ops.backups.blobs import Taken
 from zodbsh.ops.backups.chain import Piece, end_of, pieces, recorded_blobs
-from zodbsh.ops.backups.folder import backup_folder
+from zodbsh.ops.backups.folder import backup_folder, lost_full
 from zodbsh.ops.backups.judge import judge
 from zodbsh.ops.backups.mend import mend
 from zodbsh.ops.backups.prune import Pruned, prune, sweep
@@ -123,7 +123,7 @@ class _Run:
         chains = [pieces(folder, chain) for chain in folder.chains]
         chain = chains[-1] if chains else []
         known = {key: blob for found in chains for key, blob in recorded_blobs(found).items()}
-        verdict = judge(job, chains, scan, full=full, quick=quick)
+        verdict = judge(job, chains, scan, full=full, quick=quick, lost=lost_full(folder))
         if verdict.damage:
             self._find("backup-damaged", f"{verdict.damage}; this backup is full, so that nothing depends on it")
         reason = verdict.reason
@@ -200,7 +200,7 @@ class _Run:
         """Tell whether there are files now of blobs that were missing when the chain was made."""
         source, had = self._job.source, recorded_blobs(chain)
         return any(
-            (oid, tid) not in had and source.blob_path(oid, tid) is not None
+            (oid, tid) not in had and (path := source.blob_path(oid, tid)) is not None and os.access(path, os.R_OK)
             for oid, tid, _ in wanted_blobs(self._job.file, scan, chain)
         )
 
@@ -230,9 +230,13 @@ class _Run:
         if taken.missing and self._job.source.blob_folder() is None:
             message = f"the database has {len(taken.missing):,} blobs, but no folder of blobs is known (--blobs DIR)"
             return (Finding("blob-missing", None, None, None, message),)
-        gone = [Finding("blob-missing", oid, tid, None, "its file is missing") for oid, tid in taken.missing]
+        gone = [Finding("blob-missing", oid, tid, None, self._why_missing(oid, tid)) for oid, tid in taken.missing]
         kept = "its file is missing beside the database; an earlier backup has it"
         return (*gone, *(Finding("blob-missing", oid, tid, None, kept) for oid, tid in taken.rescued))
+
+    def _why_missing(self, oid: int, tid: int) -> str:
+        path = self._job.source.blob_path(oid, tid)
+        return "its file is missing" if path is None else f"{path} cannot be read"
 
 
 def _now() -> datetime:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class BlobConflict(StorageIOError):
-    """The folder has another file for this blob: it is the backup of another database."""
+    """Neither the database nor the folder has the file that manifests tell of; it may be another database."""
 
     code = "backup-blob-conflict"
-    hint = "One folder keeps the backups of one database; take another folder."
+    hint = "Put a good file in its place, or back up into another folder: one keeps the backups of one database."
 
 
 class Unhealed(NamedTuple):
@@ -80,18 +80,24 @@ def heal_blobs(
     contents: bool,
     copy: bool,
     progress: Progress = SILENT,
-) -> tuple[list[Blob], list[Unhealed]]:
-    """Replace files of blobs that are not what manifests say by the database's; return those replaced, those still bad.
+) -> tuple[list[Blob], list[Unhealed], list[Unhealed]]:
+    """Replace files of blobs that are not what manifests say by the database's.
+
+    Return those replaced, those still bad, and those of which the backup has a good file and the database a bad one.
 
     Sizes are compared, with ``contents`` their SHA-256 as well.
     """
     store = _Store(os.path.join(folder, BLOBS), copy=copy)
     healed: list[Blob] = []
     failed: list[Unhealed] = []
+    bad_beside: list[Unhealed] = []
     progress.start("verifying blobs", None, "blobs")
     for done, blob in enumerate(recorded):
         progress.advance(done)
         if store.has(blob) and not (contents and store.is_changed(blob)):
+            path = source.blob_path(blob.oid, blob.tid)
+            if path is not None and (why := is_bad(path, blob)):
+                bad_beside.append(Unhealed(blob, path, why))
             continue
         path, why = source.blob_path(blob.oid, blob.tid), "the database has none like it"
         try:
@@ -103,7 +109,15 @@ def heal_blobs(
         failed.append(Unhealed(blob, blob_file(folder, blob.oid, blob.tid), why))
     store.sync()
     progress.finish()
-    return healed, failed
+    return healed, failed, bad_beside
+
+
+def is_bad(path: str, blob: Blob) -> str:
+    """Say what is wrong with the database's file of a recorded blob, as far as that shows without reading it."""
+    size = size_of(path)
+    if size is not None and size != blob.size:
+        return f"{path} has {size:,} bytes, not {blob.size:,}"
+    return "" if size is None or os.access(path, os.R_OK) else f"{path} cannot be read: no permission"
 
 
 def leave_blobs(folder: str, paths: Iterable[str]) -> None:
@@ -127,6 +141,13 @@ def _take(
         progress.advance(done)
         recorded = known.get((oid, tid))
         path = source.blob_path(oid, tid)
+        if path is not None and recorded is not None and is_bad(path, recorded) and store.is_good(recorded):
+            # What the backup has is what was written; that the database's file is otherwise is said when all is done.
+            blobs.append(recorded)
+            continue
+        if path is not None and not os.access(path, os.R_OK):
+            missing.append((oid, tid))
+            continue
         if path is None:
             if recorded is not None and store.has(recorded):
                 blobs.append(recorded)
@@ -167,6 +188,10 @@ class _Store:
         except OSError:
             return True
 
+    def is_good(self, blob: Blob) -> bool:
+        """Tell whether the file of a recorded blob is the one that was written."""
+        return self.has(blob) and not self.is_changed(blob)
+
     def heal(self, path: str, blob: Blob) -> bool:
         """Put a good file in the place of a bad one, in one step; False where this one is none."""
         if size_of(path) != blob.size or digest_of(path) != blob.sha256:
@@ -185,11 +210,11 @@ class _Store:
         target, size = self._file(oid, tid), os.stat(path).st_size
         if recorded is not None:
             if recorded.size != size:
-                raise _conflict(target, oid, tid)
+                raise _conflict(path, oid, tid)
             if size_of(target) == size:
                 return recorded
             if digest_of(path) != recorded.sha256:
-                raise _conflict(target, oid, tid)
+                raise _conflict(path, oid, tid)
         self._make_folder(os.path.dirname(target))
         is_there = os.path.lexists(target)
         if not is_there or not os.path.samefile(path, target):
@@ -228,8 +253,10 @@ class _Store:
             os.mkdir(folder, 0o700)
 
 
-def _conflict(target: str, oid: int, tid: int) -> BlobConflict:
-    return BlobConflict(f"{target} is not the blob {oid_text(oid)} of {tid_text(tid)} that the database has")
+def _conflict(path: str, oid: int, tid: int) -> BlobConflict:
+    return BlobConflict(
+        f"{path} is not the blob {oid_text(oid)} of {tid_text(tid)} that was backed up, nor is a good one left"
+    )
 
 
 def _write(file: BinaryIO, data: bytes) -> None:

@@ -44,6 +44,11 @@ class Piece(NamedTuple):
         """Its MD5, None where that is not recorded."""
         return self.line.md5 if self.line is not None else None
 
+    @property
+    def is_vouched(self) -> bool:
+        """Whether anything tells rot in its content: a digest, or gzip's checksum."""
+        return self.manifest is not None or self.line is not None or self.step.compressed
+
 
 class Facts(NamedTuple):
     """What the content up to the end of a step holds: its first and last transaction, the last one a pack went over."""

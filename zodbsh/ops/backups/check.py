@@ -68,7 +68,7 @@ class _Check:
         self._folder, self._busy, self._progress = folder, busy, progress
         self._findings: list[Finding] = []
         self._bytes = self._blob_bytes = 0
-        self._unvouched = self._missing_then = 0
+        self._by_md5 = self._by_nothing = self._missing_then = 0
 
     def run(self) -> BackupCheck:
         folder = self._folder
@@ -136,7 +136,8 @@ class _Check:
         """Compare what a manifest and ``.dat`` say of a step."""
         manifest, line = piece.manifest, piece.line
         if manifest is None:
-            self._unvouched += 1
+            self._by_md5 += line is not None
+            self._by_nothing += line is None
             return
         self._missing_then += len(manifest.missing)
         if line is None:
@@ -227,8 +228,11 @@ class _Check:
                 self._blob(EXTRA, found.oid, found.tid, f"{found.path}: no manifest names it")
 
     def _not_checked(self) -> Iterator[str]:
-        if self._unvouched:
-            yield f"the blobs of {self._unvouched:,} steps that have no manifest (repozo's), and more than their MD5"
+        if self._by_md5:
+            yield f"the blobs of {self._by_md5:,} steps that have no manifest (repozo's), and more than their MD5"
+        if self._by_nothing:
+            more = "more than their framing (of compressed ones, and gzip's checksum)"
+            yield f"the blobs of {self._by_nothing:,} steps of which neither a manifest nor a .dat is, and {more}"
         if self._missing_then:
             yield f"{self._missing_then:,} blobs: their files were missing when the backup was made"
         if self._busy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from zodbsh.analysis.blobfolder import LAYOUTS, holds_blobs, lies_within
 from zodbsh.errors import UsageError
-from zodbsh.filestorage.repository import BLOBS, LOCK
+from zodbsh.filestorage.repository import BLOBS, LOCK, Folder
 from zodbsh.ops.backups.lock import folder_lock
 from zodbsh.publish import fsync_folder, uninterrupted
 from zodbsh.source.file import blobs_beside
@@ -84,6 +84,20 @@ def check_folder(path: str, spec: Spec) -> None:
         raise NoPlace(f"{path} holds the blobs of a database")
     if os.path.lexists(blobs) and (not ours or os.path.realpath(blobs) == own):
         raise NoPlace(f"{blobs} holds the blobs of a database, and a backup keeps its own there")
+
+
+def lost_full(folder: Folder) -> str:
+    """Say which full backup is missing where there is none, but what belongs to one; "" where nothing does."""
+    if folder.chains:
+        return ""
+    # An index alone is what a backup leaves that was killed while it took itself back.
+    left = [name for name in folder.beside if not name.endswith(".index")]
+    left += [step.name for step in folder.lost]
+    if not left:
+        return ""
+    first = min(left)
+    more = f" (and {len(left) - 1:,} more)" if len(left) > 1 else ""
+    return f"the full backup that {folder.join(first)}{more} belongs to is missing"
 
 
 def _empty(path: str) -> None:

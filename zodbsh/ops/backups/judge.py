@@ -40,17 +40,18 @@ class Verdict(NamedTuple):
     is_stranger: bool = False
 
 
-def judge(job: Job, chains: list[list[Piece]], scan: Scan, *, full: bool, quick: bool) -> Verdict:
+def judge(job: Job, chains: list[list[Piece]], scan: Scan, *, full: bool, quick: bool, lost: str = "") -> Verdict:
     """Compare a database with its backups.
 
     With ``full`` nothing is to be continued, and the newest backup is not read; ``quick`` compares the database with
-    its digests, but does not read its data files. Raises OtherDatabase, StorageIOError.
+    its digests, but does not read its data files. ``lost`` tells that there was a full backup, where there is none.
+    Raises OtherDatabase, StorageIOError.
     """
     chain = chains[-1] if chains else []
     last = _last_known(chain)
     is_earlier = last is not None and scan.last_tid < last
     if not chain:
-        return Verdict("--full" if full else "there is none yet")
+        return Verdict("--full" if full else "the last one is lost" if lost else "there is none yet", lost)
     if full:
         is_stranger = _is_stranger(job, chains, scan, full=full)
         return Verdict("--full", is_earlier=is_earlier, is_stranger=is_stranger)

@@ -28,6 +28,7 @@ class FolderBusy(ZodbshError):
 def folder_lock(folder: str) -> Iterator[None]:
     """Hold the folder for writing. Raises FolderBusy, OSError."""
     path = os.path.join(folder, LOCK)
+    is_new = not os.path.lexists(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + _PATIENCE
@@ -37,8 +38,14 @@ def folder_lock(folder: str) -> Iterator[None]:
             time.sleep(_PAUSE)
         if not _is_there(path, descriptor):
             raise FolderBusy(f"another backup into {folder} has just failed, and removed the folder", hint="Try again.")
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        except OSError:
+            if is_new:
+                # Under the lock, as a backup that fails in its new folder does: who waits for it sees that it is gone.
+                os.unlink(path)
+            raise
         yield
     finally:
         # The file stays: whoever waits for it has it open.

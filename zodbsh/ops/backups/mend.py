@@ -70,7 +70,7 @@ def mend(job: Job, scan: Scan, *, contents: bool) -> Mended:
 
 def _mend_blobs(job: Job, chain: list[Piece], *, contents: bool) -> tuple[list[Finding], str]:
     try:
-        healed, failed = heal_blobs(
+        healed, failed, beside = heal_blobs(
             job.source, recorded_blobs(chain).values(), job.path, contents=contents, copy=job.copy_blobs,
             progress=job.progress,
         )  # fmt: skip
@@ -82,6 +82,10 @@ def _mend_blobs(job: Job, chain: list[Piece], *, contents: bool) -> tuple[list[F
     findings += [
         Finding("blob-damaged", blob.oid, blob.tid, None, f"its file in the backup is missing or damaged, and {why}")
         for blob, _, why in failed
+    ]
+    findings += [
+        Finding("blob-damaged", blob.oid, blob.tid, None, f"{why}; the backup keeps the one that it has")
+        for blob, _, why in beside
     ]
     return findings, f"{failed[0].path} is missing or damaged" if failed else ""
 

@@ -24,8 +24,8 @@ from zodbsh.ids import MAX_ID
 from zodbsh.ops.backups.blobrevisions import blob_revisions
 from zodbsh.ops.backups.chain import Piece, damaged, pieces, recorded_blobs
 from zodbsh.ops.backups.restoreblobs import NewBlobs
-from zodbsh.ops.backups.restoreplace import OLD, blobs_of, check_owner, check_places, place_of
-from zodbsh.ops.backups.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore
+from zodbsh.ops.backups.restoreplace import OLD, blobs_of, check_old, check_owner, check_places, place_of
+from zodbsh.ops.backups.restoreplan import Plan, good_before, last_good, nothing_of, plan_restore, unchecked
 from zodbsh.ops.backups.scan import Scan, SourceDamaged, scan_source
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import failing_well, require_room, staged, uninterrupted
@@ -36,7 +36,7 @@ class RestoreResult(NamedTuple):
 
     ``cut`` is how many bytes of the step are later than the time asked for. ``old`` is where the database stays that
     was in the way, ``old_blobs`` its blobs, ``blob_folder`` where the blobs are (None: there are none).
-    ``findings`` are blobs that the backup has not got.
+    ``findings`` are blobs that the backup has not got, and steps that nothing vouches for.
     """
 
     folder: str
@@ -63,19 +63,22 @@ def restore(
     blobs: str | None = None,
     with_blobs: bool = True,
     copy_blobs: bool = False,
+    hold: ExitStack | None = None,
     progress: Progress = SILENT,
 ) -> RestoreResult:
     """Write the database to ``out``, its blobs to the folder ``blobs`` (``<out>.blobs``).
 
     Where ``out`` is there, ``force`` replaces it, under its write lock; it stays as ``.old``, and so does its folder of
     blobs. Raises BackupNotFound, BackupDamaged, AlreadyExists, DatabaseLocked, StorageIOError, OutcomeUnknown;
-    nothing has changed then (OutcomeUnknown apart).
+    nothing has changed then (OutcomeUnknown apart). From the moment when all is written, signals wait until ``hold`` is
+    left (without it, until this returns): whoever stops the program hears what was done.
     """
     check_places(path, out, (blobs or blobs_of(out)) if with_blobs else None, force=force)
     plan = plan_restore(path, at)
-    with failing_well(out, "restored"), _locked(out):
+    with ExitStack() as own, failing_well(out, "restored"), _locked(out):
+        check_old(out, force=force)
         restoring = _Restoring(plan, out, blobs, force=force, copy=copy_blobs, progress=progress)
-        return restoring.run(with_blobs=with_blobs)
+        return restoring.run(hold or own, with_blobs=with_blobs)
 
 
 def stream(path: str, out: BinaryIO, *, at: int = MAX_ID, progress: Progress = SILENT) -> RestoreResult:
@@ -99,7 +102,7 @@ def stream(path: str, out: BinaryIO, *, at: int = MAX_ID, progress: Progress = S
     left_out = sum(1 for blob in recorded_blobs(plan.pieces).values() if blob.tid <= found.last_tid)
     return RestoreResult(
         path, None, last.step.name, found.end, (last.end or found.end) - found.end, found.transactions,
-        found.last_tid, None, left_out, 0, None, None,
+        found.last_tid, None, left_out, 0, None, None, unchecked(plan),
     )  # fmt: skip
 
 
@@ -138,33 +141,32 @@ class _Restoring:
         self._replaces = force and os.path.exists(out)
         self._default_blobs = blobs_of(out)
 
-    def run(self, *, with_blobs: bool) -> RestoreResult:
+    def run(self, hold: ExitStack, *, with_blobs: bool) -> RestoreResult:
         plan, out = self._plan, self._out
         size = sum(piece.size or 0 for piece in plan.pieces)
         real = place_of(out)
         require_room(os.path.dirname(real), size + size // 50, f"restoring {out}")
         mode = stat.S_IMODE(os.stat(plan.pieces[0].path).st_mode) & 0o666 | 0o600
         old = os.path.realpath(out) + OLD if self._replaces else None
-        # From the moment when all is written, signals wait until every name is given.
-        with ExitStack() as held:
-            with ExitStack() as stack:
-                # The last one that is entered gets its name first.
-                blobs = stack.enter_context(NewBlobs(self._blob_folder, out))
-                data_file = stack.enter_context(
-                    staged(real, exclusive=not self._replaces, mode=mode, keep=OLD if self._replaces else None)
-                )
-                scan = self._write_data(data_file)
-                has_blobs = with_blobs and self._fill_blobs(blobs, data_file, scan)
-                held.enter_context(uninterrupted())
-                if has_blobs:
-                    blobs.put()
-                # What is there belongs to what is replaced.
-                drop_indexes(dict.fromkeys((out, real)))
-            # Without one ZODB scans the file.
-            save_index(real, scan.end, scan.columns)
+        with ExitStack() as stack:
+            # The last one that is entered gets its name first.
+            blobs = stack.enter_context(NewBlobs(self._blob_folder, out))
+            data_file = stack.enter_context(
+                staged(real, exclusive=not self._replaces, mode=mode, keep=OLD if self._replaces else None)
+            )
+            scan = self._write_data(data_file)
+            has_blobs = with_blobs and self._fill_blobs(blobs, data_file, scan)
+            hold.enter_context(uninterrupted())
+            if has_blobs:
+                blobs.put()
+            # What is there belongs to what is replaced.
+            drop_indexes(dict.fromkeys((out, real)))
+        # Without one ZODB scans the file.
+        save_index(real, scan.end, scan.columns)
         return RestoreResult(
             plan.folder.path, out, plan.pieces[-1].step.name, scan.end, size - scan.end, len(scan.ends), scan.last_tid,
-            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, blobs.old, tuple(blobs.findings),
+            self._blob_folder if has_blobs else None, blobs.blobs, blobs.bytes, old, blobs.old,
+            (*unchecked(plan), *blobs.findings),
         )  # fmt: skip
 
     @property

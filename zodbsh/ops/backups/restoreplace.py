@@ -13,6 +13,7 @@ from zodbsh.errors import UsageError, ZodbshError
 from zodbsh.filestorage.damage import Damage
 from zodbsh.filestorage.datafile import DataFile, read_magic
 from zodbsh.filestorage.structs import MAGIC_SIZE
+from zodbsh.ids import tid_text
 from zodbsh.ops.backups.blobrevisions import blob_revisions
 from zodbsh.publish import AlreadyExists
 from zodbsh.source.columns import file_columns
@@ -36,6 +37,13 @@ class OtherFolder(UsageError):
 
     code = "restore-other-folder"
     hint = "Name another folder with `--blobs`, or move this one away."
+
+
+class LaterOld(AlreadyExists):
+    """The `.old` that a restore would overwrite is later than the database that it would replace; nothing was done."""
+
+    code = "restore-later-old"
+    hint = "Move it away first: the database that is replaced takes its name."
 
 
 def place_of(out: str) -> str:
@@ -155,6 +163,32 @@ def check_owner(blobs: str, out: str, oids: AbstractSet[int], revisions: Abstrac
         strange = strange if before is None else _strange(found, oids, revisions, before)
     if strange is not None:
         raise OtherFolder(f"{blobs} has blobs of another database: neither the backup nor {out} knows {strange.path}")
+
+
+def check_old(out: str, *, force: bool) -> None:
+    """Raise LaterOld where replacing ``out`` would overwrite an ``.old`` that has later transactions than it.
+
+    What is not a FileStorage has none.
+    """
+    path = os.path.realpath(out)
+    if not force or not os.path.exists(path) or not os.path.lexists(path + OLD):
+        return
+    now, before = _last_tid(path), _last_tid(path + OLD)
+    if before > now:
+        raise LaterOld(
+            f"{path}{OLD} would be overwritten, and has later transactions (up to {tid_text(before)}) than {out}"
+            f" (up to {tid_text(now)}): it may be the only copy of them",
+        )
+
+
+def _last_tid(path: str) -> int:
+    """Return the last sound transaction of a file, 0 where there is none."""
+    try:
+        with DataFile(path) as data:
+            read_magic(data)
+            return file_columns(data, lambda _: None, options=Options(references=False)).last_tid
+    except (OSError, ZodbshError):
+        return 0
 
 
 def _strange(
