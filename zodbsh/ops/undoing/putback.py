@@ -113,6 +113,7 @@ def put_back(
         targets = _blob_targets(source, tail)
         if _is_back(source, tail):
             return_blobs(tail, path, targets)
+            (own if hold is None else hold).enter_context(uninterrupted())
             kept, trouble = _end(tail, keep=keep)
             return result._replace(already=True, kept=kept, trouble=trouble)
         _require_fit(source, tail, spec, progress)
