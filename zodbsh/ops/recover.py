@@ -175,8 +175,11 @@ class _Recovery:
             index = list(index_bytes(os.path.getsize(temporary), positions))
         finally:
             source.close()
-        missing = sum(finding.kind == "blob-missing" for finding in check.findings)
-        findings = tuple(one._replace(message=stage.named(one.message)) for one in check.findings)
+        # Of a file that did not come along, it is said why.
+        unreadable = {(one.oid, one.tid) for one in stage.unreadable}
+        found = [one for one in check.findings if one.kind != "blob-missing" or (one.oid, one.tid) not in unreadable]
+        missing = sum(finding.kind == "blob-missing" for finding in found) + len(stage.unreadable)
+        findings = (*(one._replace(message=stage.named(one.message)) for one in found), *stage.unreadable)
         stage.publish()
         size = os.path.getsize(temporary)
         return result._replace(
