@@ -69,6 +69,7 @@ def test_json_of_a_pack(database: Path) -> None:
         "classes": [],
         "findings": [],
         "old": f"{database}.old",
+        "old_blobs": None,
         "trouble": None,
     }
 

@@ -58,7 +58,7 @@ class BlobStage:
         return self
 
     def fill(self, database: str) -> None:
-        """Link or copy the blob files of every revision in the file ``database``; note in ``unreadable`` which cannot be.
+        """Link or copy the blob files of every revision in the file ``database``; ``unreadable`` gets what cannot be.
 
         Raises OSError where the new folder cannot be filled.
         """
