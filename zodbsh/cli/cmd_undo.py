@@ -87,7 +87,9 @@ def command(
         hint = (
             "`zodbsh log` lists the transactions; --after TIME takes a file back, --redo puts back what that took off."
         )
-        raise UsageError("name the transactions to undo, or --after TIME, or --redo", hint=hint)
+        if not tids and after is None and redo is None:
+            raise UsageError("name the transactions to undo, or --after TIME, or --redo", hint=hint)
+        raise UsageError("TID, --after and --redo exclude each other", hint=hint)
     if (note or user) and not tids:
         raise UsageError("--note and --user belong to the transaction of an undo; --after and --redo write none")
     if keep and redo is None:

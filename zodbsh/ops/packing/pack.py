@@ -39,7 +39,7 @@ class CollectionRefused(DamagedDatabase):
 def pack_time(*, days: int | None, to: int | None, now: datetime | None = None) -> int:
     """Return the tid that ``--days`` and ``--to`` stand for; MAX_ID for neither. Raises UsageError for both."""
     if days is not None and to is not None:
-        raise UsageError("--days and --to exclude each other")
+        raise UsageError("--days and --to exclude each other", hint="Leave one of them out.")
     if days is not None:
         try:
             return time_tid((now or datetime.now(UTC)) - timedelta(days=days))

@@ -75,7 +75,8 @@ def find_tail(spec: Spec, name: str | None) -> Tail:
             if tail.header.base_end + tail.header.length == source.info().bytes:
                 return tail
         if not found:
-            raise TailNotFound(f"{spec.text}: no tail is beside it")
+            hint = f"Only what `zodbsh undo {quote(spec.text)} --after TIME` took off can be put back: nothing is kept."
+            raise TailNotFound(f"{spec.text}: no tail is beside it", hint=hint)
         raise _does_not_fit(source, found[0], spec)
 
 
