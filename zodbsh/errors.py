@@ -7,6 +7,7 @@ layers raise.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from typing import ClassVar
 
@@ -93,6 +94,13 @@ class StorageIOError(ZodbshError):
     exit_code = ExitCode.IO
 
 
+class NoPermission(StorageIOError):
+    """The operating system does not let this user read or write a file, or use its folder."""
+
+    code = "permission-denied"
+    hint = "Check the owner and the mode of the file and of its folder."
+
+
 class Unsupported(ZodbshError):
     """The storage or the environment cannot do what was asked."""
 
@@ -104,3 +112,24 @@ class MissingPackage(Unsupported):
     """An optional package is not installed; the hint names the command."""
 
     code = "package-missing"
+
+
+DENIED = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+_HINTS = {
+    errno.ENOSPC: "Free some space, then try again.",
+    errno.EDQUOT: "Free some space, then try again.",
+    errno.EACCES: NoPermission.hint,
+    errno.EPERM: NoPermission.hint,
+    errno.EROFS: "The file system is read-only.",
+    errno.EIO: "The disk or the file system failed; look at the system's log.",
+}
+
+
+def os_error_kind(error: OSError) -> type[StorageIOError]:
+    """Return as which of our errors a refusal of the operating system is raised or shown."""
+    return NoPermission if error.errno in DENIED else StorageIOError
+
+
+def os_hint(error: OSError) -> str:
+    """Return what to do about a refusal of the operating system; empty where that is not known."""
+    return _HINTS.get(error.errno or 0, "")

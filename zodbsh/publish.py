@@ -17,13 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
+from zodbsh.errors import ExitCode, StorageIOError, ZodbshError, os_error_kind, os_hint
 
 Write = Callable[[BinaryIO], None]
 Verify = Callable[[str], None]
 
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NOT_ALLOWED = "Run it as the user that the file and its folder belong to; `ls -ld` shows who that is."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # AT_FDCWD and RENAME_EXCHANGE of Linux.
 _HERE, _EXCHANGE = -100, 2
@@ -140,12 +138,13 @@ def failing_well(path: str, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        kind = DiskFullError if exc.errno in _FULL else StorageIOError
+        kind = DiskFullError if exc.errno in _FULL else os_error_kind(exc)
         name = os.fsdecode(exc.filename2 or exc.filename or "")
         where = f" ({name})" if name and name != path and not name.endswith(".new") else ""
-        # A full disk has a hint of its own.
-        hint = _NOT_ALLOWED if exc.errno in _DENIED else None
-        raise kind(f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}{where}", hint=hint) from exc
+        raise kind(
+            f"{path} could not be {doing}, nothing changed: {exc.strerror or exc}{where}",
+            hint=None if kind is DiskFullError else os_hint(exc),
+        ) from exc
 
 
 def link_or_copy(source: str, target: str) -> bool:

@@ -381,3 +381,29 @@ def test_subclasses_are_found_by_their_buckets(tmp_path, monkeypatch):
     tally = Tally()
     assert list(check_trees(graph_of(tmp_path / "my.fs"), tally=tally)) == []
     assert (tally.trees, tally.nodes > 160) == (1, True)
+
+
+def test_a_node_that_cannot_be_read_is_named_once(tmp_path):
+    """However often the search for trees meets it."""
+    path = str(tmp_path / "my.fs")
+    db = ZODB.DB(path)
+    with db.transaction() as connection:
+        connection.root()["tree"] = OOBTree({"key": "value of the tree"})
+    db.close()
+    with open(path, "rb") as file:
+        data = file.read()
+    assert data.count(b"X\x11\x00\x00\x00value of the tree") + data.count(b"\x8c\x11value of the tree") == 1
+    place = data.index(b"value of the tree")
+    # The length of the string goes far beyond the record's end.
+    short = data[place - 2 : place - 1] == b"\x8c"
+    where = place - 1 if short else place - 3
+    with open(path, "r+b") as file:
+        file.seek(where)
+        file.write(b"\xff")
+    source = FileSource(path)
+    try:
+        graph = ObjectGraph.read(Snapshot(source))
+        kinds = [(finding.kind, finding.oid) for finding in check_trees(graph) if finding.kind == "tree-record"]
+    finally:
+        source.close()
+    assert len(kinds) == 1

@@ -63,6 +63,7 @@ def test_json_of_a_pack(database: Path) -> None:
         "classes": [],
         "findings": [],
         "old": f"{database}.old",
+        "old_blobs": None,
         "trouble": None,
     }
 
@@ -182,3 +183,10 @@ def test_a_signal_cleans_up(database: Path, number: signal.Signals, status: int)
     assert "Traceback" not in err
     assert database.read_bytes() == before
     assert not temporaries(database.parent)
+
+
+def test_two_times_have_a_hint(database: Path) -> None:
+    """An error has two lines."""
+    run = zodbsh("pack", database, "--days", "1", "--to", "now")
+    assert run.returncode == ExitCode.USAGE
+    assert run.stderr.splitlines() == ["error: --days and --to exclude each other", "hint: Leave one of them out."]

@@ -227,3 +227,39 @@ def test_many_transactions_that_would_go_are_counted(tmp_path: Path) -> None:
     lines = run.stdout.splitlines()
     assert (lines[4].split()[-2], lines[-2].split()[-2]) == ("0", "49")
     assert lines[-1] == "  (... and 3 later ones)"
+
+
+def test_ways_that_exclude_each_other(database: Path) -> None:
+    """Two of them are not none of them."""
+    last = tids(database)[-1]
+    for words in ([last, "--after", "now"], ["--redo", "--after", "now"], [last, "--redo"]):
+        run = zodbsh("undo", database, *words)
+        assert run.returncode == ExitCode.USAGE
+        error, hint = run.stderr.splitlines()
+        assert error == "error: TID, --after and --redo exclude each other"
+        assert hint.startswith("hint: `zodbsh log` lists the transactions")
+
+
+def test_redo_without_a_tail(database: Path) -> None:
+    """The hint has the database's name, and says what can be put back."""
+    run = zodbsh("undo", database, "--redo")
+    assert run.returncode == ExitCode.NOT_FOUND
+    assert run.stderr.splitlines() == [
+        f"error: {database}: no tail is beside it",
+        f"hint: Only what `zodbsh undo '{database}' --after TIME` took off can be put back: nothing is kept.",
+    ]
+
+
+def test_an_undo_of_python_2_says_what_works(database: Path) -> None:
+    """A transaction cannot be added to such a file; it can be taken back and packed."""
+    database.write_bytes(b"FS21" + database.read_bytes()[4:])
+    run = zodbsh("undo", database, tids_of_any(database)[-1], "-y")
+    assert run.returncode == ExitCode.UNSUPPORTED
+    assert run.stderr.splitlines()[-1] == (
+        "hint: ZODB on Python 3 cannot write to it; `undo --after` and `pack` do work on it."
+    )
+
+
+def tids_of_any(path: Path) -> list[str]:
+    run = zodbsh("log", path, "--format", "json")
+    return [transaction["tid"] for transaction in reversed(json.loads(run.stdout))]

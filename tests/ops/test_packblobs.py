@@ -63,6 +63,7 @@ def test_what_goes_and_what_is_kept_as_old(path: Path) -> None:
     """Files of removed revisions go; ``blobs.old`` has all that ``.old`` needs; nothing is left that says otherwise."""
     result = packed(path)
     assert (result.blobs_removed, result.blob_bytes_removed, result.trouble) == (2, 12, None)
+    assert result.old_blobs == f"{path}.blobs.old"
     assert blobs(f"{path}.blobs") == [b"inner", b"second"]
     assert blobs(f"{path}.blobs.old") == [b"first", b"garbage", b"inner", b"second"]
     assert (Path(f"{path}.blobs") / ".layout").read_bytes() == (Path(f"{path}.blobs.old") / ".layout").read_bytes()
@@ -157,6 +158,28 @@ def test_a_list_cut_short_is_no_list(path: Path) -> None:
     packed(path)
     assert blobs(f"{path}.blobs") == [b"inner", b"second"]
     assert not Path(f"{path}{packblobs.JOURNAL}").exists()
+
+
+def test_a_blob_that_stays_and_cannot_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named as what failed, not as one that was removed; none went, and the next pack removes them."""
+    (kept,) = [str(file) for file in Path(f"{path}.blobs").rglob("*.blob") if file.read_bytes() == b"second"]
+    link = packblobs.link_or_copy
+
+    def refuse(source: str, target: str) -> bool:
+        if source == kept:
+            raise PermissionError(13, "Permission denied", source)
+        return link(source, target)
+
+    monkeypatch.setattr(packblobs, "link_or_copy", refuse)
+    result = packed(path)
+    monkeypatch.undo()
+    assert result.trouble == (
+        "2 blob files of what was removed are still there, because something failed: "
+        f"{kept}: Permission denied; once that is mended, the next pack removes them"
+    )
+    assert (result.blobs_removed, result.blob_bytes_removed, result.old_blobs) == (0, 0, None)
+    packed(path)
+    assert blobs(f"{path}.blobs") == [b"inner", b"second"]
 
 
 @pytest.mark.parametrize("call", range(1, 12))

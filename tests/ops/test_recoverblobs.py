@@ -93,3 +93,26 @@ def test_no_blob_folder_stays_where_the_file_cannot_be_published(blobs, monkeypa
     with pytest.raises(DiskFullError, match="could not be recovered, nothing changed"):
         run(blobs)
     assert [name for name in os.listdir(os.path.dirname(blobs)) if "new" in name] == []
+
+
+def test_a_blob_that_cannot_be_read_does_not_stop_a_recovery(blobs, monkeypatch):
+    """It is missing, whichever revision's it is, and named with the reason; all else is saved."""
+    found = [name for name in files(f"{blobs}.blobs") if name.endswith(".blob")]
+    denied = {os.path.join(f"{blobs}.blobs", name) for name in (found[0], found[-1])}
+
+    def guarded(original):
+        def call(path, *rest, **options):
+            if path in denied:
+                raise PermissionError(13, "Permission denied", path)
+            return original(path, *rest, **options)
+
+        return call
+
+    monkeypatch.setattr("os.link", guarded(os.link))
+    monkeypatch.setattr("builtins.open", guarded(open))
+    result = run(blobs)
+    assert result.blobs[1:] == (1, 0, 0, 2)
+    assert (result.lost_nothing, result.clean) == (False, False)
+    assert {(one.kind, one.message) for one in result.check.findings} == {
+        ("blob-unreadable", f"{path} cannot be read (Permission denied), and did not come along") for path in denied
+    }

@@ -385,7 +385,7 @@ def test_every_byte_of_a_tail_counts(shop):
 
 
 def test_a_blob_of_the_tail_is_missing(shop):
-    """Without one of its blobs a tail is not put back."""
+    """Without one of its blobs a tail is not put back, nor said that it would be."""
     whole = shop.read_bytes()
     tail = read_tail(taken_back(shop, tids(shop)[2]).tail)
     (blob,) = tail.blobs
@@ -394,6 +394,8 @@ def test_a_blob_of_the_tail_is_missing(shop):
     data = shop.read_bytes()
     with pytest.raises(TailDamaged, match="missing"):
         put(shop)
+    with pytest.raises(TailDamaged, match="missing"):
+        preview_put_back(parse_spec(str(shop)), tail)
     assert shop.read_bytes() == data
     (shop.parent / "aside").rename(file)
     put(shop, keep=True)
@@ -411,8 +413,10 @@ def test_another_file_in_a_blobs_place(shop):
     (name,) = there.keys() - blobs(shop).keys()
     place, data = Path(f"{shop}.blobs", name), shop.read_bytes()
     place.write_bytes(b"x" * len(there[name]))
-    with pytest.raises(StorageIOError, match=r"could not be put back, nothing changed: File exists"):
-        put(shop)
+    tail = find_tail(parse_spec(str(shop)), None)
+    for action in (lambda: put(shop), lambda: preview_put_back(parse_spec(str(shop)), tail)):
+        with pytest.raises(StorageIOError, match=r"could not be put back, nothing changed: File exists"):
+            action()
     assert (shop.read_bytes(), place.read_bytes()) == (data, b"x" * len(there[name]))
     place.unlink()
     put(shop)

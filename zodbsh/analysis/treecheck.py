@@ -93,6 +93,7 @@ def check_trees(
     tally = tally or Tally()
     tops = TreeTops(graph)
     owners = array("I", [NONE]) * len(columns)
+    unread: set[int] = set()
 
     def claim(oid: int, top: int) -> int | None:
         number, owner = columns.find(oid), columns.find(top)
@@ -112,7 +113,13 @@ def check_trees(
             tally.nodes += nodes
             progress.advance(tally.nodes)
             continue
-        yield from check_tree(snapshot, columns.oids[number], python2=python2, claim=claim, tally=tally)
+        for found in check_tree(snapshot, columns.oids[number], python2=python2, claim=claim, tally=tally):
+            # Nobody can claim a node that cannot be read: it is met again, also as a tree of its own.
+            if found.kind != "tree-record":
+                yield found
+            elif found.oid not in unread:
+                unread.add(found.oid)
+                yield found
         progress.advance(tally.nodes)
     progress.finish()
 

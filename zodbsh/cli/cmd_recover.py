@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def command(
         raise Unsupported(f"{database.text} is no file; recover reads a FileStorage")
     if blobs is not None:
         spec = replace(spec, blob_dir=blobs)
-    result = recover(spec, out, blobs=not no_blobs, dry_run=dry_run, progress=output.progress())
-    report(RecoverView(result, everything), output)
+    with ExitStack() as hold:
+        result = recover(spec, out, blobs=not no_blobs, dry_run=dry_run, hold=hold, progress=output.progress())
+        report(RecoverView(result, everything), output)
     return ExitCode.OK if result.clean else ExitCode.FINDINGS

@@ -87,7 +87,9 @@ def command(
         hint = (
             "`zodbsh log` lists the transactions; --after TIME takes a file back, --redo puts back what that took off."
         )
-        raise UsageError("name the transactions to undo, or --after TIME, or --redo", hint=hint)
+        if not tids and after is None and redo is None:
+            raise UsageError("name the transactions to undo, or --after TIME, or --redo", hint=hint)
+        raise UsageError("TID, --after and --redo exclude each other", hint=hint)
     if (note or user) and not tids:
         raise UsageError("--note and --user belong to the transaction of an undo; --after and --redo write none")
     if keep and redo is None:
@@ -182,9 +184,9 @@ def _take_back(
     with ExitStack() as hold:
         result = take_back(spec, plan, force=force, hold=hold, progress=output.progress())
         report(TakeBackView(result), output)
-    if result.tail is not None:
-        output.note(f"`zodbsh undo {quote(spec.text)} --redo` puts them back, as long as nothing new is written")
-    return _told(result.trouble, output)
+        if result.tail is not None:
+            output.note(f"`zodbsh undo {quote(spec.text)} --redo` puts them back, as long as nothing new is written")
+        return _told(result.trouble, output)
 
 
 def _redo(spec: Spec, name: str | None, output: Output, *, dry_run: bool, yes: bool, keep: bool) -> ExitCode:
@@ -202,7 +204,7 @@ def _redo(spec: Spec, name: str | None, output: Output, *, dry_run: bool, yes: b
     with ExitStack() as hold:
         result = put_back(spec, tail, keep=keep, hold=hold, progress=output.progress())
         report(PutBackView(result), output)
-    return _told(result.trouble, output)
+        return _told(result.trouble, output)
 
 
 def _told(trouble: str | None, output: Output) -> ExitCode:

@@ -7,14 +7,13 @@ would have had.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 import click
 
 from zodbsh.cli.context import AppContext
 from zodbsh.cli.group import group
-from zodbsh.errors import ExitCode, UsageError, ZodbshError
+from zodbsh.errors import ExitCode, UsageError, ZodbshError, os_error_kind, os_hint
 from zodbsh.render.errors import show_error
 from zodbsh.render.output import Output, output_errors
 
@@ -23,15 +22,6 @@ OTHER_CODES = {
     "aborted": (ExitCode.INTERRUPT, "A question was answered with Ctrl-C or Ctrl-D."),
     "out-of-memory": (ExitCode.IO, "There was not enough memory."),
     "bug": (ExitCode.BUG, "Something zodbsh did not foresee; `--debug` shows where."),
-}
-
-_ERRNO_HINTS = {
-    errno.ENOSPC: "Free some space, then try again.",
-    errno.EDQUOT: "Free some space, then try again.",
-    errno.EACCES: "Check the owner and the mode of the file and of its folder.",
-    errno.EPERM: "Check the owner and the mode of the file and of its folder.",
-    errno.EROFS: "The file system is read-only.",
-    errno.EIO: "The disk or the file system failed; look at the system's log.",
 }
 
 
@@ -86,7 +76,7 @@ def describe(error: BaseException) -> tuple[str, ExitCode, str, str]:
     if isinstance(error, click.Abort):
         return "aborted", ExitCode.INTERRUPT, "stopped; nothing was changed", ""
     if isinstance(error, OSError):
-        return "io-error", ExitCode.IO, _os_message(error), _ERRNO_HINTS.get(error.errno or 0, "")
+        return os_error_kind(error).code, ExitCode.IO, _os_message(error), os_hint(error)
     if isinstance(error, MemoryError):
         return "out-of-memory", ExitCode.IO, "not enough memory", "Nothing was changed."
     kind = type(error).__name__

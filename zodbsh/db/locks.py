@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from zodbsh.db.beside import leave_to_owner, no_wider_than, refuse_symlinks
-from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
+from zodbsh.errors import ExitCode, ZodbshError
+from zodbsh.errors import NoPermission as NoPermission  # noqa: PLC0414 - raised here, and caught beside DatabaseLocked
 
 _MAX_PID_TEXT = 64
 _MAX_COMMAND = 200
@@ -20,14 +21,7 @@ class DatabaseLocked(ZodbshError):
     """Another process holds the write lock."""
 
     code, exit_code = "database-locked", ExitCode.LOCKED
-    hint = "Close the other process, or work read-only: edits can be staged and committed later."
-
-
-class NoPermission(StorageIOError):
-    """The operating system lets this user read the database, but not write it."""
-
-    code = "permission-denied"
-    hint = "Check the owner and the mode of the file and of its folder."
+    hint = "Close the other process, then try again; looking and staging need no lock."
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
-from zodbsh.db.locks import NoPermission, locked
+from zodbsh.db.locks import locked
 from zodbsh.db.spec import Spec, check_file
 from zodbsh.errors import (
     BlobFolderNotFound,
@@ -23,6 +22,8 @@ from zodbsh.errors import (
     Unsupported,
     UsageError,
     ZodbshError,
+    os_error_kind,
+    os_hint,
 )
 from zodbsh.ids import from_bytes, oid_text
 from zodbsh.progress import SILENT, Progress
@@ -31,7 +32,6 @@ from zodbsh.source.file import LAYOUT_MARKER, blobs_beside
 _NESTED_FILE = re.compile(r"file://([^?#()]*)([^#()]*)")
 _DEMO = re.compile(r"demo:\((.*)\)/\((.*)\)(#.*|)")
 _NO_SERVER = "Is the server running? ?wait_timeout=N in the address waits N seconds for it."
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class NotWritable(Unsupported):
@@ -141,8 +141,7 @@ def _ours(name: str, exc: Exception) -> ZodbshError | None:
         # A sidecar's name (Data.fs.lock) says which database it belongs to.
         file = str(exc.filename or "")
         where = file if file.startswith(name) else f"{name}: {file}" if file else name
-        kind = NoPermission if exc.errno in _DENIED else StorageIOError
-        return kind(f"{where}: {exc.strerror or exc}")
+        return os_error_kind(exc)(f"{where}: {exc.strerror or exc}", hint=os_hint(exc))
     # ZEO's ClientDisconnected is a StorageError, as are a quota exceeded and a storage closed by an error.
     if isinstance(exc, POSError):
         hint = _NO_SERVER if type(exc).__name__ == "ClientDisconnected" else None

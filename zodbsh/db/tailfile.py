@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
 from collections.abc import Iterable, Sequence
@@ -93,10 +94,8 @@ def return_blobs(tail: Tail, path: str, targets: Sequence[str]) -> list[str]:
     try:
         for blob, target in zip(tail.blobs, targets, strict=True):
             source = os.path.join(tail.blob_folder, blob.name)
-            if os.path.isfile(target) and os.path.getsize(target) == blob.size and _equal(source, target):
+            if not _must_return(blob, source, target):
                 continue
-            if not os.path.isfile(source) or os.path.getsize(source) != blob.size:
-                raise TailDamaged(f"{source} is missing, or not as it was")
             # For the owner alone, as ZODB makes them.
             for folder in make_folders(os.path.dirname(target), path, 0o700):
                 fsync_folder(os.path.dirname(folder))
@@ -113,6 +112,14 @@ def return_blobs(tail: Tail, path: str, targets: Sequence[str]) -> list[str]:
             _unlink(made)
         raise
     return made
+
+
+def require_blobs(tail: Tail, targets: Sequence[str]) -> None:
+    """Raise what ``return_blobs`` would: TailDamaged where a file is neither here nor there, OSError. Reads only."""
+    for blob, target in zip(tail.blobs, targets, strict=True):
+        source = os.path.join(tail.blob_folder, blob.name)
+        if _must_return(blob, source, target) and os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
 
 
 def remove_blobs(paths: Iterable[str]) -> str | None:
@@ -170,6 +177,15 @@ def _link_blobs(tail: Tail, path: str, blobs: Sequence[BlobFile], made: list[str
                 raise AlreadyExists(f"{target} exists already") from None
     fsync_folder(tail.blob_folder)
     fsync_folder(os.path.dirname(tail.blob_folder))
+
+
+def _must_return(blob: TailBlob, source: str, target: str) -> bool:
+    """Tell whether a blob's file is not in its place yet. Raises TailDamaged where the tail has lost it."""
+    if os.path.isfile(target) and os.path.getsize(target) == blob.size and _equal(source, target):
+        return False
+    if not os.path.isfile(source) or os.path.getsize(source) != blob.size:
+        raise TailDamaged(f"{source} is missing, or not as it was")
+    return True
 
 
 def _equal(source: str, target: str) -> bool:

@@ -8,7 +8,7 @@ import stat
 import time
 from typing import Self
 
-from zodbsh.errors import DamagedDatabase, DatabaseNotFound, StorageIOError, Unsupported
+from zodbsh.errors import DENIED, DamagedDatabase, DatabaseNotFound, NoPermission, StorageIOError, Unsupported, os_hint
 from zodbsh.filestorage.structs import FORMATS, MAGIC_SIZE
 
 # ZODB's pack renames the database away and its successor into place; these stand beside it meanwhile.
@@ -19,14 +19,10 @@ _PACK_PAUSE = 0.02
 _MOST = 1 << 30
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
-_DENIED = {errno.EACCES, errno.EPERM}
 
 
-class AccessDenied(StorageIOError):
+class AccessDenied(NoPermission):
     """The operating system does not let us read the file."""
-
-    code = "access-denied"
-    hint = "Run as a user who may read the file."
 
 
 class EmptyFile(DamagedDatabase):
@@ -128,7 +124,7 @@ def read_magic(file: DataFile) -> tuple[str, str]:
 
 def read_error(path: str, error: OSError) -> StorageIOError:
     """Return the error that says why ``path`` could not be read."""
-    return StorageIOError(f"cannot read {path}: {error.strerror or error}")
+    return StorageIOError(f"cannot read {path}: {error.strerror or error}", hint=os_hint(error))
 
 
 def _open_patiently(path: str) -> int:
@@ -141,7 +137,7 @@ def _open_patiently(path: str) -> int:
         except ValueError as exc:
             raise DatabaseNotFound(f"no such file: {path!r}") from exc
         except OSError as exc:
-            if exc.errno in _DENIED:
+            if exc.errno in DENIED:
                 raise AccessDenied(f"no permission to read {path}") from exc
             if exc.errno not in _MISSING:
                 raise read_error(path, exc) from exc

@@ -36,7 +36,7 @@ class TailNotFound(DatabaseNotFound):
     """There is no tail under this name, or none beside the database."""
 
     code = "tail-not-found"
-    hint = "`zodbsh undo DATABASE --after TIME` makes one, beside the database."
+    hint = "Name a file that `undo --after` has kept: `.undone-FIRST-LAST` is in its name."
 
 
 class TailDamaged(DamagedDatabase):

@@ -105,16 +105,19 @@ def recover(
     *,
     blobs: bool = True,
     dry_run: bool = False,
+    hold: ExitStack | None = None,
     progress: Progress = SILENT,
 ) -> RecoverResult:
     """Save what is sound in the file ``spec`` names into the new file ``out``, and check that.
 
-    With ``dry_run`` nothing is written. Raises DatabaseNotFound, Unsupported,
-    AlreadyExists, NothingRecovered, DiskFullError, StorageIOError.
+    With ``dry_run`` nothing is written. Once the new file is about to get its
+    name, signals wait until ``hold`` is left (without it, until this returns):
+    whoever stops the program hears what was lost. Raises DatabaseNotFound,
+    Unsupported, AlreadyExists, NothingRecovered, DiskFullError, StorageIOError.
     """
     path = spec.path
     _require_free(out)
-    with DataFile(path) as file:
+    with ExitStack() as own, DataFile(path) as file:
         found = survey(file, progress)
         # Only a file of that age can hold a transaction undone by other means than another transaction.
         undone = file.read(0, MAGIC_SIZE) == b"FS21"
@@ -126,18 +129,16 @@ def recover(
             return recovery.result(recovery.rebuild(_Nowhere()))
         with failing_well(path, "recovered"):
             require_room(os.path.dirname(out), file.limit, f"recovering {path}")
-            # From the moment when all is written, signals wait until it has its name.
             with (
-                ExitStack() as held,
                 BlobStage(spec, out, wanted=blobs) as stage,
                 # Whoever may not read the damaged file may not read the new one.
                 staged(out, exclusive=True, like=path) as temporary,
             ):
                 result, index = recovery.write(temporary, out, stage)
-                held.enter_context(uninterrupted())
-    # Whoever finds no index makes one.
-    with suppress(OSError, ZodbshError):
-        publish(f"{out}.index", lambda output: output.writelines(index), exclusive=True, like=path)
+                (own if hold is None else hold).enter_context(uninterrupted())
+        # Whoever finds no index makes one.
+        with suppress(OSError, ZodbshError):
+            publish(f"{out}.index", lambda output: output.writelines(index), exclusive=True, like=path)
     return result
 
 
@@ -174,8 +175,11 @@ class _Recovery:
             index = list(index_bytes(os.path.getsize(temporary), positions))
         finally:
             source.close()
-        missing = sum(finding.kind == "blob-missing" for finding in check.findings)
-        findings = tuple(one._replace(message=stage.named(one.message)) for one in check.findings)
+        # Of a file that did not come along, it is said why.
+        unreadable = {(one.oid, one.tid) for one in stage.unreadable}
+        found = [one for one in check.findings if one.kind != "blob-missing" or (one.oid, one.tid) not in unreadable]
+        missing = sum(finding.kind == "blob-missing" for finding in found) + len(stage.unreadable)
+        findings = (*(one._replace(message=stage.named(one.message)) for one in found), *stage.unreadable)
         stage.publish()
         size = os.path.getsize(temporary)
         return result._replace(

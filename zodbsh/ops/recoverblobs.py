@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from zodbsh.analysis.blobfolder import LAYOUTS, BlobFile, blob_files, blob_name, holds_blobs
 from zodbsh.db.beside import leave_to_owner
 from zodbsh.errors import DatabaseNotFound
+from zodbsh.findings import Finding
 from zodbsh.ids import MAX_ID
 from zodbsh.publish import AlreadyExists, OutcomeUnknown, fsync_folder, link_or_copy, temporary_name, uninterrupted
 from zodbsh.source.file import FileSource, blobs_beside
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from zodbsh.db.spec import Spec
 
 _LAYOUT_MARKER = ".layout"
+_CHUNK = 1 << 20
 
 
 class BlobsResult(NamedTuple):
@@ -44,6 +46,7 @@ class BlobStage:
         """Raises DatabaseNotFound where the folder that was named is none, AlreadyExists where the new one is there."""
         self.folder: str | None = None
         self.files = self.copied = self.left = 0
+        self.unreadable: list[Finding] = []
         self._target, self._wanted = f"{out}.blobs", wanted
         self._published = False
         self._database = spec.path
@@ -55,7 +58,10 @@ class BlobStage:
         return self
 
     def fill(self, database: str) -> None:
-        """Link or copy the blob files of every revision in the file ``database``. Raises OSError."""
+        """Link or copy the blob files of every revision in the file ``database``; ``unreadable`` gets what cannot be.
+
+        Raises OSError where the new folder cannot be filled.
+        """
         if self._source is None:
             return
         source = FileSource(database, blob_dir=self._source)
@@ -68,8 +74,16 @@ class BlobStage:
             for file in _kept(source, self._source, layout, self):
                 target = os.path.join(self.folder, blob_name(layout, file.oid, file.tid))
                 os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-                self.copied += link_or_copy(file.path, target)
-                self.files += 1
+                try:
+                    self.copied += link_or_copy(file.path, target)
+                except OSError:
+                    if (reason := _unreadable(file.path)) is None:
+                        raise
+                    # What a folder of blobs has lost is not a reason to save nothing.
+                    message = f"{file.path} cannot be read ({reason}), and did not come along"
+                    self.unreadable.append(Finding("blob-unreadable", file.oid, file.tid, None, message))
+                else:
+                    self.files += 1
             with open(os.path.join(self.folder, _LAYOUT_MARKER), "w", encoding="ascii") as marker:
                 marker.write(layout)
                 marker.flush()
@@ -118,6 +132,19 @@ def _source_folder(spec: Spec) -> str | None:
         return spec.blob_dir
     folder = blobs_beside(spec.path)
     return folder if os.path.isdir(folder) and holds_blobs(folder) else None
+
+
+def _unreadable(path: str) -> str | None:
+    """Return why a file cannot be read to its end, None where it can."""
+    if not os.path.isfile(path):
+        return "no file"
+    try:
+        with open(path, "rb") as file:
+            while file.read(_CHUNK):
+                pass
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return None
 
 
 def _kept(source: FileSource, folder: str, layout: str, stage: BlobStage) -> Iterator[BlobFile]:

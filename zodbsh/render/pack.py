@@ -56,6 +56,7 @@ class PackView(NamedTuple):
                 for oid, class_, target, reason in result.findings
             ],
             "old": result.old,
+            "old_blobs": result.old_blobs,
             "trouble": result.trouble,
         }
 
@@ -89,6 +90,8 @@ class PackView(NamedTuple):
             _more(page, len(result.classes), "class", "classes")
         if result.old is not None:
             page.line(f"The file as it was before: {result.old}")
+        if result.old_blobs is not None:
+            page.line(f"Its blob files: {result.old_blobs}")
         if result.trouble is not None:
             page.line(Span("trouble: ", "red"), result.trouble)
         self._show_findings(page)

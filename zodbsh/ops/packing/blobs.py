@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zodbsh.analysis.packplan import Plan
 
 JOURNAL = ".packed-blobs"
+OLD = ".old"
 _MAGIC = "zodbsh: blob files of what a pack removed\n"
 _LAYOUT = ".layout"
 
@@ -72,6 +73,16 @@ def files_that_go(source: FileSource, folder: Folder, plan: Plan) -> Removal:
             with suppress(OSError):
                 size += os.stat(found.path).st_size
     return Removal(tuple(going), size)
+
+
+def left_of(removal: Removal) -> Removal:
+    """Return those of the files that are still there."""
+    left = tuple(found for found in removal.files if os.path.lexists(found.path))
+    size = 0
+    for found in left:
+        with suppress(OSError):
+            size += os.stat(found.path).st_size
+    return Removal(left, size)
 
 
 def check_room(folder: Folder) -> None:
@@ -162,7 +173,8 @@ def _written_down(journal: str) -> list[tuple[int, int]]:
 
 def _keep_all(folder: Folder) -> None:
     """Make ``<blobs>.old`` a folder with every blob file there is now; an earlier one goes."""
-    old, new = folder.path + ".old", temporary_name(folder.path + ".old")
+    old = folder.path + OLD
+    new = temporary_name(old)
     try:
         os.mkdir(new, 0o700)
         shutil.copymode(folder.path, new)

@@ -39,7 +39,7 @@ class CollectionRefused(DamagedDatabase):
 def pack_time(*, days: int | None, to: int | None, now: datetime | None = None) -> int:
     """Return the tid that ``--days`` and ``--to`` stand for; MAX_ID for neither. Raises UsageError for both."""
     if days is not None and to is not None:
-        raise UsageError("--days and --to exclude each other")
+        raise UsageError("--days and --to exclude each other", hint="Leave one of them out.")
     if days is not None:
         try:
             return time_tid((now or datetime.now(UTC)) - timedelta(days=days))
@@ -189,12 +189,21 @@ def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, hold: ExitSt
             raise
         if packed.after is None:
             unchanged = contents_of(source, progress=progress)
-        trouble = packed.trouble
+        trouble, old_blobs = packed.trouble, None
         if packed.after is not None and folder is not None and blobs and blobs.files:
             try:
                 packblobs.carry_out(path, folder, keep_old=keep_old)
+                old_blobs = folder.path + packblobs.OLD if keep_old else None
             except OSError as exc:
-                trouble = f"blob files of what was removed are still there ({exc}); the next pack removes them"
+                left = packblobs.left_of(blobs)
+                # What failed may be the file of a blob that stays, on its way into the folder of before.
+                where = f"{os.fsdecode(exc.filename)}: " if exc.filename else ""
+                trouble = (
+                    f"{len(left.files):,} blob files of what was removed are still there, because something failed: "
+                    f"{where}{exc.strerror or exc}; once that is mended, the next pack removes them"
+                )
+                gone = [found for found in blobs.files if found not in left.files]
+                blobs = packblobs.Removal(tuple(gone), blobs.bytes - left.bytes)
     changed = packed.after is not None
     after = unchanged if packed.after is None else packed.after
     before = after if packed.after is None else packed.before
@@ -212,6 +221,7 @@ def _pack_file(spec: Spec, tid: int, collect: bool, keep_old: bool, hold: ExitSt
         blob_bytes_removed=None if blobs is None else blobs.bytes if changed else 0,
         findings=after.findings,
         old=path + ".old" if changed and keep_old else None,
+        old_blobs=old_blobs,
         trouble=trouble,
         blobs_stay=blobs_stay,
     )

@@ -25,7 +25,8 @@ class PackResult(NamedTuple):
     """What a pack did, or (``dry_run``) would do.
 
     ``tid`` is the pack time. ``changed`` is False where there was nothing to
-    remove. ``old`` is the path of the copy of before, None where there is none.
+    remove. ``old`` is the path of the copy of before, ``old_blobs`` the folder
+    with its blob files, None where there is none.
     ``classes`` is known of a dry run only. ``findings`` are references that lead
     nowhere, and records that cannot be read: afterwards, or in a dry run at the
     pack time. ``before`` and ``after`` are None where the storage cannot be read
@@ -47,6 +48,7 @@ class PackResult(NamedTuple):
     classes: tuple[ClassRemoval, ...] = ()
     findings: tuple[Dangling, ...] = ()
     old: str | None = None
+    old_blobs: str | None = None
     trouble: str | None = None
     blobs_stay: bool = False
 

@@ -12,7 +12,7 @@ from zodbsh.db.locks import other_name, write_lock
 from zodbsh.db.open import Conflict
 from zodbsh.db.refile import Piece, refile
 from zodbsh.db.spec import Spec
-from zodbsh.db.tailfile import discard_tail, fitting_tails, remove_blobs, return_blobs
+from zodbsh.db.tailfile import discard_tail, fitting_tails, remove_blobs, require_blobs, return_blobs
 from zodbsh.errors import Unsupported, ZodbshError
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.structs import MAGIC_SIZE
@@ -75,18 +75,24 @@ def find_tail(spec: Spec, name: str | None) -> Tail:
             if tail.header.base_end + tail.header.length == source.info().bytes:
                 return tail
         if not found:
-            raise TailNotFound(f"{spec.text}: no tail is beside it")
+            hint = f"Only what `zodbsh undo {quote(spec.text)} --after TIME` took off can be put back: nothing is kept."
+            raise TailNotFound(f"{spec.text}: no tail is beside it", hint=hint)
         raise _does_not_fit(source, found[0], spec)
 
 
 def preview_put_back(spec: Spec, tail: Tail, *, progress: Progress = SILENT) -> PutBackResult:
     """Say what putting a tail back would do, without a lock and without writing; raises what it would, but for that."""
-    with closing(sound_source(spec, progress)) as source, DataFile(tail.path) as file:
+    with (
+        failing_well(spec.text, "put back"),
+        closing(sound_source(spec, progress)) as source,
+        DataFile(tail.path) as file,
+    ):
         check_tail(tail, file, progress)
-        _blob_targets(source, tail)
+        targets = _blob_targets(source, tail)
         already = _is_back(source, tail)
         if not already:
             _require_fit(source, tail, spec, progress)
+        require_blobs(tail, targets)
     return _result(spec, tail)._replace(dry_run=True, already=already)
 
 
@@ -113,6 +119,7 @@ def put_back(
         targets = _blob_targets(source, tail)
         if _is_back(source, tail):
             return_blobs(tail, path, targets)
+            (own if hold is None else hold).enter_context(uninterrupted())
             kept, trouble = _end(tail, keep=keep)
             return result._replace(already=True, kept=kept, trouble=trouble)
         _require_fit(source, tail, spec, progress)

@@ -201,11 +201,17 @@ def undo(
 
 def require_possible(plan: UndoPlan, spec: Spec, *, force: bool) -> None:
     """Raise what stands in the way of an undo for certain: UndoConflicts, UndoDangling, Unsupported, NotWritable."""
-    from zodbsh.db.open import require_writable
+    from zodbsh.db.open import NotWritable, require_writable
     from zodbsh.db.source import open_source
 
     if spec.kind == "file":
-        require_writable(spec)
+        try:
+            require_writable(spec)
+        except NotWritable as exc:
+            if not spec.read_only:
+                # What copies transactions as they are needs no ZODB.
+                exc.hint = "ZODB on Python 3 cannot write to it; `undo --after` and `pack` do work on it."
+            raise
     if plan.undoing.lost_blobs:
         blobs = ", ".join(map(oid_text, plan.undoing.lost_blobs[:5]))
         raise Unsupported(
