@@ -416,7 +416,7 @@ def test_a_closed_folder_of_backups(database: Path, words: list[str]) -> None:
     run = on(database, [str(closed) if word == "closed" else word for word in words], **settings)
     assert_error(run, ExitCode.IO)
     assert "Permission denied" in run.stderr
-    assert "hint: Run it as the user" in run.stderr
+    assert "hint: Check the owner and the mode" in run.stderr
 
 
 @pytest.mark.parametrize("name", ["run --commit", "pack"])

@@ -26,7 +26,7 @@ from ZODB.serialize import referencesf
 from ZODB.utils import u64
 
 from zodbsh.db.spec import Spec
-from zodbsh.ops.recover import NothingRecovered, recover
+from zodbsh.ops.recovery.recover import NothingRecovered, recover
 
 
 def _beside(name):

@@ -18,11 +18,11 @@ from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
 from zodbsh.db.filestore import CommitUnknown, SoundFileStorage
-from zodbsh.db.locks import DatabaseLocked, NoPermission, write_lock
+from zodbsh.db.locks import DatabaseLocked, write_lock
 from zodbsh.db.open import NotWritable, open_storage
 from zodbsh.db.session import Session
 from zodbsh.db.spec import parse_spec
-from zodbsh.errors import DamagedDatabase, DatabaseNotFound, StorageIOError, Unsupported
+from zodbsh.errors import DamagedDatabase, DatabaseNotFound, NoPermission, StorageIOError, Unsupported
 from zodbsh.ids import from_bytes
 
 HOLDER = """

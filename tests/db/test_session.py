@@ -17,11 +17,11 @@ from ZODB.POSException import ReadOnlyError
 
 from zodbsh.db.changes import PROVISIONAL
 from zodbsh.db.imports import ModuleFailed
-from zodbsh.db.locks import DatabaseLocked, NoPermission
+from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.open import translated
 from zodbsh.db.session import Session, SessionReadOnly
 from zodbsh.db.writer import CannotSave
-from zodbsh.errors import DamagedDatabase, DatabaseNotFound, ObjectNotFound, UsageError
+from zodbsh.errors import DamagedDatabase, DatabaseNotFound, NoPermission, ObjectNotFound, UsageError
 from zodbsh.ids import from_bytes
 from zodbsh.record.decode import decode_record
 from zodbsh.source.file import FileSource

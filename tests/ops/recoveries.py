@@ -9,7 +9,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.utils import u64
 
 from zodbsh.db.spec import Spec
-from zodbsh.ops.recover import recover
+from zodbsh.ops.recovery.recover import recover
 
 HEADER, RECORD = struct.Struct(">QQcHHH"), struct.Struct(">QQQQHQ")
 

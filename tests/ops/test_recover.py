@@ -10,7 +10,7 @@ from persistent.mapping import PersistentMapping
 from recoveries import HEADER, Place, contents, make_database, oid_of, run, save
 
 from zodbsh.errors import DatabaseNotFound, UsageError
-from zodbsh.ops.recover import NothingRecovered
+from zodbsh.ops.recovery.recover import NothingRecovered
 from zodbsh.publish import AlreadyExists
 
 

@@ -240,7 +240,7 @@ def test_an_object_that_nobody_refers_to_may_be_one_that_is_missing(database, oi
 
 def test_more_contradictions_than_are_looked_at_are_counted(database, monkeypatch):
     """And nobody says that nothing was lost."""
-    monkeypatch.setattr("zodbsh.filestorage.salvagechain._MOST", 1)
+    monkeypatch.setattr("zodbsh.filestorage.salvage.chain._MOST", 1)
     place = Place(database)
     b = place.record(1, oid_of(database, "b"))
     for number in (2, 3):

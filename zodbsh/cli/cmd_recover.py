@@ -45,7 +45,7 @@ def command(
     repairs or findings, as listed), 6 (there is nothing to recover: no OUT).
     """
     from zodbsh.db.spec import parse_spec
-    from zodbsh.ops.recover import recover
+    from zodbsh.ops.recovery.recover import recover
     from zodbsh.render.recover import RecoverView
 
     if database.session is not None:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from zodbsh.db.beside import leave_to_owner, no_wider_than, refuse_symlinks
-from zodbsh.errors import ExitCode, ZodbshError
-from zodbsh.errors import NoPermission as NoPermission  # noqa: PLC0414 - raised here, and caught beside DatabaseLocked
+from zodbsh.errors import ExitCode, NoPermission, ZodbshError
 
 _MAX_PID_TEXT = 64
 _MAX_COMMAND = 200

@@ -21,7 +21,7 @@ from zodbsh.db.changes import STAGE_KEY, Changes, Dirty, MissingClass, Pending
 from zodbsh.db.dirty import find_dirty
 from zodbsh.db.imports import import_modules, search_first
 from zodbsh.db.live import SessionConnection, SessionDB
-from zodbsh.db.locks import DatabaseLocked, NoPermission
+from zodbsh.db.locks import DatabaseLocked
 from zodbsh.db.open import NotWritable, open_storage, translated
 from zodbsh.db.readstorage import SnapshotStorage
 from zodbsh.db.restore import prime
@@ -30,7 +30,7 @@ from zodbsh.db.source import open_source
 from zodbsh.db.spec import Spec, parse_spec
 from zodbsh.db.standins import ClassFinder
 from zodbsh.db.writer import collect
-from zodbsh.errors import ObjectNotFound, Unsupported, UsageError, ZodbshError
+from zodbsh.errors import NoPermission, ObjectNotFound, Unsupported, UsageError, ZodbshError
 from zodbsh.ids import MAX_ID, from_bytes, tid_text, to_bytes
 from zodbsh.source.base import Source
 from zodbsh.times import time_text

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from zodbsh.engine.columns import Newest
 from zodbsh.errors import StorageIOError
-from zodbsh.filestorage.salvagechain import contradicted_oids
-from zodbsh.filestorage.salvagemap import Pointers
-from zodbsh.filestorage.salvageorder import Piece, by_tid
-from zodbsh.filestorage.salvageparts import Contradiction, Forward, Fragment, Reader, Stretch
-from zodbsh.filestorage.salvageplan import Plan
-from zodbsh.filestorage.salvagerecords import Damaged, LostRevision, Records, header_texts, positions_of, transactions
+from zodbsh.filestorage.salvage.chain import contradicted_oids
+from zodbsh.filestorage.salvage.map import Pointers
+from zodbsh.filestorage.salvage.order import Piece, by_tid
+from zodbsh.filestorage.salvage.parts import Contradiction, Forward, Fragment, Reader, Stretch
+from zodbsh.filestorage.salvage.plan import Plan
+from zodbsh.filestorage.salvage.records import Damaged, LostRevision, Records, header_texts, positions_of, transactions
 from zodbsh.filestorage.structs import (
     DATA_HEADER,
     NUMBER,
@@ -31,7 +31,7 @@ from zodbsh.progress import SILENT, Progress
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
     from zodbsh.filestorage.index import Index
-    from zodbsh.filestorage.salvage import Survey
+    from zodbsh.filestorage.salvage.salvage import Survey
 
 LOST_HEADER = b"recovered by zodbsh: the header of this transaction was lost"
 

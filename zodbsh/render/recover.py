@@ -15,11 +15,11 @@ from zodbsh.times import time_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zodbsh.filestorage.salvageparts import Contradiction
-    from zodbsh.filestorage.salvagerecords import Damaged
-    from zodbsh.ops.recover import RecoverResult
-    from zodbsh.ops.recoverblobs import BlobsResult
-    from zodbsh.ops.recoverlost import LostObject, LostRange
+    from zodbsh.filestorage.salvage.parts import Contradiction
+    from zodbsh.filestorage.salvage.records import Damaged
+    from zodbsh.ops.recovery.blobs import BlobsResult
+    from zodbsh.ops.recovery.lost import LostObject, LostRange
+    from zodbsh.ops.recovery.recover import RecoverResult
     from zodbsh.render.page import Page
 
 _T = TypeVar("_T")

@@ -16,17 +16,17 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Reader, Stretch
-from zodbsh.filestorage.salvagerecords import record_places
+from zodbsh.filestorage.salvage.parts import Contradiction, Fragment, Reader, Stretch
+from zodbsh.filestorage.salvage.records import record_places
 from zodbsh.filestorage.structs import DATA_HEADER, PREVIOUS_OFFSET, TRANSACTION_OFFSET, DataHeader
 from zodbsh.ids import in_one_byte, oid_text, to_bytes
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
     from zodbsh.filestorage.index import Index
-    from zodbsh.filestorage.salvage import Survey
-    from zodbsh.filestorage.salvagemap import Pointers
-    from zodbsh.filestorage.salvageplan import Plan
+    from zodbsh.filestorage.salvage.map import Pointers
+    from zodbsh.filestorage.salvage.plan import Plan
+    from zodbsh.filestorage.salvage.salvage import Survey
 
 # Beyond so many, the file is no case of a single wrong number.
 _MOST = 1_000

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from zodbsh.analysis.paths import PathFinder
 from zodbsh.errors import ZodbshError
 from zodbsh.filestorage.index import Index, read_index
-from zodbsh.filestorage.salvagemap import Pointers
-from zodbsh.filestorage.salvageparts import Stretch
-from zodbsh.filestorage.salvagerecords import LostRevision
+from zodbsh.filestorage.salvage.map import Pointers
+from zodbsh.filestorage.salvage.parts import Stretch
+from zodbsh.filestorage.salvage.records import LostRevision
 from zodbsh.filestorage.structs import NUMBER, TRANSACTION_HEADER, UNDONE, TransactionHeader
 from zodbsh.ids import MAX_ID
 from zodbsh.record.decode import RecordError, class_text
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from zodbsh.filestorage.datafile import DataFile
     from zodbsh.filestorage.rebuild import Rebuilt
-    from zodbsh.filestorage.salvage import Survey
-    from zodbsh.filestorage.salvageplan import Plan
+    from zodbsh.filestorage.salvage.plan import Plan
+    from zodbsh.filestorage.salvage.salvage import Survey
     from zodbsh.source.base import Source
 
 _PIECE = 4 << 20

@@ -6,10 +6,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from zodbsh.analysis.graph import ObjectGraph
-from zodbsh.filestorage.salvageparts import Contradiction, Reader
-from zodbsh.filestorage.salvagerecords import record_places
+from zodbsh.filestorage.salvage.parts import Contradiction, Reader
+from zodbsh.filestorage.salvage.records import record_places
 from zodbsh.ids import oid_text
-from zodbsh.ops.recoverlost import Names
+from zodbsh.ops.recovery.lost import Names
 from zodbsh.source.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zodbsh.engine.columns import Columns
     from zodbsh.filestorage.datafile import DataFile
-    from zodbsh.filestorage.salvageplan import Plan
+    from zodbsh.filestorage.salvage.plan import Plan
     from zodbsh.source.base import Source
 
 # Of more missing objects than this, damage to single oids is not the cause.

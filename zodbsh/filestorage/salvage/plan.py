@@ -17,17 +17,17 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvagegap import GapSearch
-from zodbsh.filestorage.salvageorder import ascend, first_tid, fitting, last_tid, origin
-from zodbsh.filestorage.salvageparts import Contradiction, Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
-from zodbsh.filestorage.salvagerecords import transactions
+from zodbsh.filestorage.salvage.gap import GapSearch
+from zodbsh.filestorage.salvage.order import ascend, first_tid, fitting, last_tid, origin
+from zodbsh.filestorage.salvage.parts import Contradiction, Doubtful, Fragment, Gap, Known, Marks, Reader, Stretch
+from zodbsh.filestorage.salvage.records import transactions
 from zodbsh.filestorage.structs import MAGIC_SIZE, UNDONE, TransactionHeader
 from zodbsh.ids import MAX_ID
 from zodbsh.progress import SILENT
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile
-    from zodbsh.filestorage.salvage import Survey
+    from zodbsh.filestorage.salvage.salvage import Survey
 
 _PEEK = 4096
 

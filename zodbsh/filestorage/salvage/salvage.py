@@ -1,4 +1,4 @@
-"""Finding what is sound in a damaged Data.fs; what of it belongs together is for `zodbsh.filestorage.salvageplan`.
+"""Finding what is sound in a damaged Data.fs; what of it belongs together is for `zodbsh.filestorage.salvage.plan`.
 
 `survey` goes through the file once. A *stretch* is a run of sound transactions.
 Where it ends a *gap* begins, which is searched for records: each carries its
@@ -26,8 +26,8 @@ from zodbsh.engine.chosen import Pass
 from zodbsh.engine.columns import Columns, Options, TransactionRow
 from zodbsh.filestorage.datafile import read_error
 from zodbsh.filestorage.framing import leads_to_record
-from zodbsh.filestorage.salvagegap import GapSearch
-from zodbsh.filestorage.salvageparts import Doubtful, Forward, Fragment, Gap, Known, Marks, Reader, Stretch
+from zodbsh.filestorage.salvage.gap import GapSearch
+from zodbsh.filestorage.salvage.parts import Doubtful, Forward, Fragment, Gap, Known, Marks, Reader, Stretch
 from zodbsh.filestorage.structs import FORMATS, IN_FLIGHT, MAGIC_SIZE, NUMBER, STATUS_OFFSET, UNDONE
 from zodbsh.progress import SILENT, Progress
 

@@ -7,14 +7,14 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvageparts import Contradiction, Fragment, Stretch
+from zodbsh.filestorage.salvage.parts import Contradiction, Fragment, Stretch
 from zodbsh.filestorage.structs import COMMITTED, NUMBER, PACKED, TRANSACTION_HEADER, DataHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zodbsh.filestorage.salvagemap import Pointers
-    from zodbsh.filestorage.salvageparts import Reader
+    from zodbsh.filestorage.salvage.map import Pointers
+    from zodbsh.filestorage.salvage.parts import Reader
     from zodbsh.filestorage.writer import DataWriter
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvageevidence import STATUSES, Evidence
-from zodbsh.filestorage.salvageparts import Doubtful, Fragment, Known, Reader
+from zodbsh.filestorage.salvage.evidence import STATUSES, Evidence
+from zodbsh.filestorage.salvage.parts import Doubtful, Fragment, Known, Reader
 from zodbsh.filestorage.structs import (
     DATA_HEADER,
     MAGIC_SIZE,
@@ -18,7 +18,7 @@ from zodbsh.filestorage.structs import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from zodbsh.filestorage.salvageparts import Marks
+    from zodbsh.filestorage.salvage.parts import Marks
     from zodbsh.progress import Progress
 
 _RECORD = DATA_HEADER.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from zodbsh.filestorage.salvageparts import Fragment, Reader, Stretch
+from zodbsh.filestorage.salvage.parts import Fragment, Reader, Stretch
 from zodbsh.filestorage.structs import DATA_HEADER, MAGIC_SIZE, NUMBER, DataHeader
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _KEPT = 64
 
 
 class Pointers:
-    """Resolves pointers, which are positions in the file as it was once (see `zodbsh.filestorage.salvage`)."""
+    """Resolves pointers, which are positions in the file as it was once (see `zodbsh.filestorage.salvage.salvage`)."""
 
     def __init__(self, file: DataFile, parts: list[Stretch | Fragment]) -> None:
         self._reader = Reader(file)

@@ -17,14 +17,14 @@ from zodbsh.errors import DamagedDatabase, DatabaseNotFound, StorageIOError, Usa
 from zodbsh.filestorage.datafile import DataFile
 from zodbsh.filestorage.index import index_bytes
 from zodbsh.filestorage.rebuild import Rebuilt, rebuild
-from zodbsh.filestorage.salvage import Survey, survey
-from zodbsh.filestorage.salvageparts import Contradiction, Reader
-from zodbsh.filestorage.salvageplan import Plan, choose
-from zodbsh.filestorage.salvagerecords import Damaged, record_places
+from zodbsh.filestorage.salvage.parts import Contradiction, Reader
+from zodbsh.filestorage.salvage.plan import Plan, choose
+from zodbsh.filestorage.salvage.records import Damaged, record_places
+from zodbsh.filestorage.salvage.salvage import Survey, survey
 from zodbsh.filestorage.structs import DATA_HEADER, FORMATS, MAGIC_SIZE
-from zodbsh.ops.recoverblobs import BlobsResult, BlobStage
-from zodbsh.ops.recoverlost import LostObject, LostRange, Shifted, fitting_index, lost_objects, lost_ranges, shifted
-from zodbsh.ops.recoverpairs import likely_pairs
+from zodbsh.ops.recovery.blobs import BlobsResult, BlobStage
+from zodbsh.ops.recovery.lost import LostObject, LostRange, Shifted, fitting_index, lost_objects, lost_ranges, shifted
+from zodbsh.ops.recovery.pairs import likely_pairs
 from zodbsh.ops.verify import FRAMING, VerifyResult, verify
 from zodbsh.progress import SILENT, Progress
 from zodbsh.publish import AlreadyExists, failing_well, publish, require_room, staged, uninterrupted

@@ -10,8 +10,8 @@ from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from zodbsh.filestorage.salvageparts import Fragment, Reader, Stretch
-from zodbsh.filestorage.salvagerecords import transactions
+from zodbsh.filestorage.salvage.parts import Fragment, Reader, Stretch
+from zodbsh.filestorage.salvage.records import transactions
 
 if TYPE_CHECKING:
     from zodbsh.filestorage.datafile import DataFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from zodbsh.filestorage.salvageparts import Reader
+from zodbsh.filestorage.salvage.parts import Reader
 from zodbsh.filestorage.structs import (
     DATA_HEADER,
     FORMATS,
@@ -20,7 +20,7 @@ from zodbsh.filestorage.structs import (
 from zodbsh.ids import to_bytes
 
 if TYPE_CHECKING:
-    from zodbsh.filestorage.salvageparts import Known, Marks
+    from zodbsh.filestorage.salvage.parts import Known, Marks
 
 STATUSES = (*WHOLE, IN_FLIGHT)
 
