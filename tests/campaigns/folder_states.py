@@ -70,8 +70,10 @@ def _restored(backups, target, tid=MAX_ID):
         result = restore(str(backups), str(target / NAME), at=tid)
     except BackupNotFound:
         return MISSING
-    if result.findings:
-        raise Broken(f"restored without all blobs: {result.findings[0]}")
+    # A step that was given its name last has neither a manifest nor a line in the .dat yet, which is said.
+    wrong = [finding for finding in result.findings if finding.kind != "step-unchecked"]
+    if wrong:
+        raise Broken(f"restored without all blobs: {wrong[0]}")
     return _content(target, NAME)
 
 

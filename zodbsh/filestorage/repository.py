@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from shlex import quote
 from typing import NamedTuple
 
-from zodbsh.errors import ExitCode, StorageIOError, ZodbshError
+from zodbsh.errors import ExitCode, ZodbshError, os_error_kind, os_hint
 
 BLOBS = "blobs"
 LOCK = ".zodbsh-backup.lock"
@@ -130,9 +130,7 @@ def read_folder(path: str) -> Folder:
     except NotADirectoryError as exc:
         raise BackupNotFound(f"{path} is a file, not a folder of backups") from exc
     except OSError as exc:
-        denied = "Run it as the user that the folder belongs to; `ls -ld` shows who that is."
-        hint = denied if isinstance(exc, PermissionError) else None
-        raise StorageIOError(f"cannot read {path}: {exc.strerror or exc}", hint=hint) from exc
+        raise os_error_kind(exc)(f"cannot read {path}: {exc.strerror or exc}", hint=os_hint(exc)) from exc
     chains: list[list[Step]] = []
     lost: list[Step] = []
     beside, leftovers, foreign = set(), [], []
